@@ -1,0 +1,8 @@
+"""`python -m keras_bit` is the command `keras-bit`."""
+
+import sys
+
+from keras_bit.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,615 @@
+"""The command `keras-bit`: fine-tune, predict, plan, presets and demo.
+
+Everything heavy is imported inside the command that needs it, so that `--help` answers at once.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import itertools
+import json
+import os
+import pathlib
+import re
+import sys
+import textwrap
+import warnings
+
+from keras_bit import __version__
+
+FAILED_IMAGES = 1
+FAILED = 2
+INTERRUPTED = 130  # as shells report a process that SIGINT ended
+UNLIMITED_WIDTH = 1000  # of output that is no terminal: whoever reads it wraps it
+LISTED_CLASSES = 30
+LISTED_FILES = 10
+PREDICTION_BATCH = 32
+DEMO_NETWORK = {"depth": (1, 1, 1, 1), "width": 0.25}
+DEMO_RULE = {
+    "batch_size": 128,
+    "schedule_length": 300,
+    "learning_rate": 0.05,
+    "resize_edge": 36,
+    "crop_size": 32,
+    "mixup_alpha": 0,
+    "random_flip": False,
+}
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: List of arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0, 1 where `predict` could not read an image, 2 for an error, 130 after an
+        interruption.
+    """
+    arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names may hold bytes that the terminal's encoding cannot show.
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            if arguments.needs_keras and not arguments.debug:
+                _import_keras()
+            return arguments.run(arguments) or 0
+        except KeyboardInterrupt:
+            print("keras-bit: stopped", file=sys.stderr)
+            return INTERRUPTED
+        except _expected_errors() as error:
+            if arguments.debug:
+                raise
+            print(f"keras-bit: error: {_message(error)}", file=sys.stderr)
+            return FAILED
+
+
+def _import_keras():
+    """Imports Keras without the messages of TensorFlow's start."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow 2.19 and later heed the variable only once they are imported.
+    error_output = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        importlib.import_module("keras")
+    finally:
+        os.dup2(error_output, 2)
+        os.close(error_output)
+        os.close(nowhere)
+
+
+def _expected_errors():
+    """What is told in one line, without a traceback."""
+    errors = [ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError]
+    if "tensorflow" in sys.modules:
+        errors.append(sys.modules["tensorflow"].errors.ResourceExhaustedError)
+    if "jax" in sys.modules:
+        errors.append(sys.modules["jax"].errors.JaxRuntimeError)
+    return tuple(errors)
+
+
+def _message(error):
+    text = str(error) or type(error).__name__
+    if "RESOURCE_EXHAUSTED" in text or type(error).__name__ == "ResourceExhaustedError":
+        return "The device is out of memory. Try a smaller --micro-batch-size or --crop-size."
+    return text
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    """Warnings as one readable line, in place of `warnings.showwarning`."""
+    print(f"keras-bit: warning: {message}", file=sys.stderr)
+
+
+# The arguments.
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-bit", description="Fine-tunes BigTransfer (BiT) on a folder of photographs."
+    )
+    parser.add_argument("--version", action="version", version=f"keras-bit {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_fine_tune, _add_predict, _add_plan, _add_presets, _add_demo):
+        add(commands)
+    return parser
+
+
+def _add_command(commands, name, run, summary, example, needs_keras=True):
+    parser = commands.add_parser(
+        name, help=summary, description=f"{summary}.", epilog=f"Example: {example}"
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show tracebacks, and what TensorFlow says at its start",
+    )
+    parser.set_defaults(run=run, needs_keras=needs_keras)
+    return parser
+
+
+def _add_fine_tune(commands):
+    parser = _add_command(
+        commands,
+        "fine-tune",
+        _fine_tune,
+        "Fine-tune BiT on a folder of photographs and write the classifier and a report",
+        "keras-bit fine-tune photos --batch-size 64 --output photos-bit",
+    )
+    _add_data_options(parser)
+    _add_rule_options(parser)
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--preset", metavar="NAME", help="released weights to start from; without, random ones"
+    )
+    model.add_argument(
+        "--depth",
+        type=_depth,
+        default=50,
+        metavar="N",
+        help="50, 101, 152, or units of the four blocks such as 1,1,1,1 (default: 50)",
+    )
+    model.add_argument(
+        "--width", type=_width, default=1, metavar="X", help="1 to 4 or a fraction (default: 1)"
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--steps-per-epoch",
+        type=int,
+        metavar="N",
+        help="steps between two validations (default: a tenth of all)",
+    )
+    run.add_argument(
+        "--cache-dir",
+        metavar="FOLDER",
+        help="keep the decoded images here, for later runs too (default: in memory)",
+    )
+    _add_output_options(run, "keras-bit-run")
+
+
+def _add_predict(commands):
+    parser = _add_command(
+        commands,
+        "predict",
+        _predict,
+        "Name the classes of images",
+        "keras-bit predict photos-bit cat.jpg dog.jpg --top 3",
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="output folder of a run, or the model.keras in it"
+    )
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="JPEG, PNG, BMP or GIF file")
+    parser.add_argument(
+        "--top", type=_positive, default=3, metavar="N", help="classes per image (default: 3)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_plan(commands):
+    parser = _add_command(
+        commands,
+        "plan",
+        _plan,
+        "Show what a run on a folder would do, without training",
+        "keras-bit plan photos --batch-size 64",
+    )
+    _add_data_options(parser)
+    _add_rule_options(parser)
+
+
+def _add_presets(commands):
+    _add_command(
+        commands,
+        "presets",
+        _presets,
+        "List the released weights",
+        "keras-bit presets",
+        needs_keras=False,
+    )
+
+
+def _add_demo(commands):
+    parser = _add_command(
+        commands,
+        "demo",
+        _demo,
+        "Learn to read handwritten digits in a minute or two, without network or GPU",
+        "keras-bit demo --output digits",
+    )
+    _add_output_options(parser, "keras-bit-demo")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+
+
+def _add_data_options(parser):
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="one folder per class, or `train` and `test` of them"
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--validation-split",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="share of each class to validate on, where there is no test folder (default: 0.1)",
+    )
+    data.add_argument(
+        "--examples-per-class", type=int, metavar="N", help="train on no more than these"
+    )
+    data.add_argument(
+        "--min-edge",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="leave out images with a shorter edge (default: 0)",
+    )
+    data.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="decides split, order, augmentation and initial weights (default: 0)",
+    )
+
+
+def _add_rule_options(parser):
+    rule = parser.add_argument_group("rule", "In place of what BiT-HyperRule decides.")
+    rule.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images per update (default: 64)"
+    )
+    rule.add_argument(
+        "--micro-batch-size",
+        type=int,
+        metavar="N",
+        help="images that the device takes at once, a divisor of the batch size",
+    )
+    rule.add_argument("--schedule-length", type=int, metavar="N", help="number of updates")
+    rule.add_argument("--learning-rate", type=float, metavar="X", help="rate at this batch size")
+    rule.add_argument(
+        "--resize-edge", type=int, metavar="PIXELS", help="edge of images before the crop"
+    )
+    rule.add_argument("--crop-size", type=int, metavar="PIXELS", help="edge of what the model sees")
+    rule.add_argument("--mixup-alpha", type=float, metavar="X", help="0 for no MixUp")
+    rule.add_argument("--warmup", action="store_true", help="let the learning rate climb at first")
+    rule.add_argument(
+        "--no-random-crop", dest="random_crop", action="store_false", help="keep whole images"
+    )
+    rule.add_argument(
+        "--no-random-flip", dest="random_flip", action="store_false", help="never mirror images"
+    )
+
+
+def _add_output_options(parser, folder):
+    parser.add_argument(
+        "--output",
+        default=folder,
+        metavar="FOLDER",
+        help=f"new or empty folder to write to (default: {folder})",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run in the output folder"
+    )
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def _depth(text):
+    return tuple(int(units) for units in text.split(",")) if "," in text else int(text)
+
+
+def _width(text):
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+# What is shown.
+
+
+def _console(**arguments):
+    """A rich console; where the output is no terminal its lines are left whole."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False, **arguments)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNLIMITED_WIDTH
+    return console
+
+
+def _table(*columns, right=()):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in columns:
+        if column in right:
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
+    return table
+
+
+def _show_rule(console, rule):
+    """`str(rule)`; where the terminal is narrower than that table, as a list."""
+    lines = str(rule).splitlines()
+    if max(map(len, lines)) <= console.width:
+        console.print("\n".join(lines))
+        return
+    for line in lines:
+        name, *rest = re.split(r" {2,}", line.strip())
+        value = f": {rest[0]}" if rest else ""
+        reason = f" ({rest[1]})" if rest[1:] else ""
+        console.print(textwrap.fill(name + value + reason, console.width, subsequent_indent="  "))
+
+
+@contextlib.contextmanager
+def _training_progress(console, rule):
+    """Yields a Keras callback that shows a bar on a terminal, and a line for every epoch."""
+    import keras
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    bar = BarColumn(min(30, max(5, console.width - 35)))
+    columns = ("Updates", bar, MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    task = progress.add_task("", total=rule.schedule_length)
+    passes = itertools.count(1)
+
+    def end_of_batch(batch, logs):
+        progress.update(task, completed=next(passes) // rule.accumulation_steps)
+
+    def end_of_epoch(epoch, logs):
+        console.print(
+            f"update {logs['updates']:,}: loss {logs['loss']:.4f}, "
+            f"accuracy {logs['accuracy']:.1%}; validation {logs['val_loss']:.4f}, "
+            f"{logs['val_accuracy']:.1%}"
+        )
+
+    try:
+        yield keras.callbacks.LambdaCallback(
+            # Not earlier: building the cache of images has a bar of its own.
+            on_train_begin=lambda logs: progress.start(),
+            on_train_batch_end=end_of_batch,
+            on_epoch_end=end_of_epoch,
+            on_train_end=lambda logs: progress.live.stop(),
+        )
+    finally:
+        progress.live.stop()
+
+
+# The commands.
+
+
+def _rule_of(arguments, data):
+    from keras_bit.hyperrule import HyperRule
+
+    names = (
+        "batch_size micro_batch_size schedule_length learning_rate resize_edge crop_size "
+        "mixup_alpha warmup random_crop random_flip"
+    )
+    chosen = {name: getattr(arguments, name) for name in names.split()}
+    return HyperRule(data.image_size, data.train_size, **chosen)
+
+
+def _data_of(arguments):
+    from keras_bit.data.sources import image_folder
+
+    with _console(stderr=True).status("Reading the sizes of the images"):
+        return image_folder(
+            arguments.folder,
+            validation_split=arguments.validation_split,
+            seed=arguments.seed,
+            min_edge=arguments.min_edge,
+            examples_per_class=arguments.examples_per_class,
+        )
+
+
+def _fine_tune(arguments):
+    from keras_bit.finetune import check_output
+
+    check_output(arguments.output, arguments.overwrite)
+    console = _console()
+    data = _data_of(arguments)
+    _run(
+        console,
+        arguments,
+        data,
+        _rule_of(arguments, data),
+        preset=arguments.preset,
+        depth=arguments.depth,
+        width=arguments.width,
+        steps_per_epoch=arguments.steps_per_epoch,
+        cache_dir=arguments.cache_dir,
+    )
+
+
+def _run(console, arguments, data, rule, **settings):
+    """One run of `fine_tune`, shown on `console`; the end of `fine-tune` and of `demo`."""
+    from keras_bit.finetune import MODEL_FILE, fine_tune
+    from keras_bit.report import PAGE_FILE
+
+    _show_rule(console, rule)
+    with _training_progress(console, rule) as progress:
+        result = fine_tune(
+            data,
+            rule=rule,
+            seed=arguments.seed,
+            output=arguments.output,
+            overwrite=arguments.overwrite,
+            callbacks=[progress],
+            verbose=0,
+            notify=console.print,
+            **settings,
+        )
+    metrics = result.metrics
+    console.print(
+        f"Accuracy {metrics['accuracy']:.2%} on {metrics['validation_images']:,} validation "
+        f"images, with the weights after update {metrics['best_update']:,} "
+        f"({metrics['training_seconds']:.0f} s of training)."
+    )
+    console.print(f"Model: {result.output / MODEL_FILE}")
+    console.print(f"Report: {result.output / PAGE_FILE}")
+
+
+def _predict(arguments):
+    from keras_bit.finetune import LABELS_FILE, MODEL_FILE, RULE_FILE
+    from keras_bit.hyperrule import HyperRule
+
+    path = pathlib.Path(arguments.model)
+    path = path / MODEL_FILE if path.is_dir() else path
+    label_names = json.loads(_read(path.with_name(LABELS_FILE)))
+    rule = HyperRule.from_config(json.loads(_read(path.with_name(RULE_FILE)))["config"])
+    images, top = arguments.images, arguments.top
+    with _console(stderr=True).status(f"Looking at {len(images):,} images"):
+        results = list(_predictions(_load(path), images, rule.crop_size, label_names, top))
+    _show_predictions(_console(), results, arguments.json)
+    return FAILED_IMAGES if any("error" in result for result in results) else 0
+
+
+def _read(path):
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`MODEL` must be the output folder of a run, or the model in it. Received: {path} "
+            "does not exist."
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def _load(path):
+    import keras
+
+    from keras_bit.finetune import set_memory_growth  # this registers the layers of the file, too
+
+    set_memory_growth()
+    return keras.models.load_model(path, compile=False)
+
+
+def _predictions(model, images, edge, label_names, top):
+    """Yields a dict for each image: its path, and its predictions or the error that it gave."""
+    import numpy as np
+
+    from keras_bit.data.cache import resize
+    from keras_bit.data.sources import Split
+    from keras_bit.report import softmax
+
+    class Photographs(Split):
+        def _identity(self):
+            return map(os.fsencode, self.names)
+
+        def _sources(self):
+            return iter(self.names)
+
+    split = Photographs(images, np.zeros(len(images)))
+    resized = enumerate(split.map(lambda image: resize(image, edge)))
+    for batch in iter(lambda: list(itertools.islice(resized, PREDICTION_BATCH)), []):
+        readable = [(index, image) for index, image in batch if image is not None]
+        probabilities = {}
+        if readable:
+            pixels = np.stack([image for _, image in readable]).astype("float32") / 255
+            rows = softmax(model.predict_on_batch(pixels))
+            probabilities = {index: row for (index, _), row in zip(readable, rows, strict=True)}
+        for index, _ in batch:
+            if index in probabilities:
+                row = probabilities[index]
+                best = np.argsort(-row, kind="stable")[:top]
+                classes = [
+                    {"class": label_names[label], "probability": float(row[label])}
+                    for label in best
+                ]
+                yield {"image": images[index], "predictions": classes}
+            else:
+                yield {"image": images[index], "error": split.errors[index]}
+
+
+def _show_predictions(console, results, as_json):
+    if as_json:
+        console.print(json.dumps(results, indent=2), soft_wrap=True)
+        return
+    from rich.text import Text
+
+    table = _table("image", "class", "probability", right=("probability",))
+    for result in results:
+        name = result["image"]
+        for prediction in result.get("predictions", ()):
+            share = f"{prediction['probability']:.1%}"
+            table.add_row(Text(name), Text(prediction["class"]), share)
+            name = ""
+    if table.row_count:
+        console.print(table)
+    for result in results:
+        if "error" in result:
+            print(f"keras-bit: {result['image']}: {result['error']}", file=sys.stderr)
+
+
+def _plan(arguments):
+    import numpy as np
+    from rich.text import Text
+
+    from keras_bit.data.cache import cache_size
+
+    console = _console()
+    data = _data_of(arguments)
+    rule = _rule_of(arguments, data)
+    table = _table("class", "training", "validation", right=("training", "validation"))
+    train, test = (
+        np.bincount(split.labels, minlength=data.num_classes) for split in (data.train, data.test)
+    )
+    for index, name in enumerate(data.label_names[:LISTED_CLASSES]):
+        table.add_row(Text(name), f"{train[index]:,}", f"{test[index]:,}")
+    if data.num_classes > LISTED_CLASSES:
+        table.add_row(f"and {data.num_classes - LISTED_CLASSES:,} more", "", "")
+    table.add_section()
+    table.add_row(f"{data.num_classes:,} classes", f"{data.train_size:,}", f"{data.test_size:,}")
+    console.print(table)
+    _show_left_out(console, data.left_out)
+    _show_rule(console, rule)
+    console.print(f"Cache of the images: {_cache_of(data, rule, cache_size)}")
+
+
+def _cache_of(data, rule, cache_size):
+    from rich.filesize import decimal
+
+    train = cache_size(data.train_size, rule.resize_edge)
+    test = cache_size(data.test_size, rule.crop_size)
+    return f"{decimal(train)} for training, {decimal(test)} for validation"
+
+
+def _show_left_out(console, left_out):
+    if not left_out:
+        return
+    console.print(f"{len(left_out):,} files are left out:")
+    for name, reason in left_out[:LISTED_FILES]:
+        console.print(f"  {name}: {reason}")
+    if len(left_out) > LISTED_FILES:
+        console.print(f"  and {len(left_out) - LISTED_FILES:,} more")
+
+
+def _presets(arguments):
+    from keras_bit.weights.presets import presets
+
+    table = _table("preset", "parameters", "pretrained on", right=("parameters",))
+    for preset in presets().values():
+        table.add_row(preset.name, f"{preset.parameters:,}", preset.pretraining)
+    _console().print(table)
+
+
+def _demo(arguments):
+    from keras_bit.data.sources import digits
+    from keras_bit.finetune import check_output
+    from keras_bit.hyperrule import HyperRule
+
+    check_output(arguments.output, arguments.overwrite)
+    console = _console()
+    data = digits(seed=arguments.seed)
+    rule = HyperRule(data.image_size, data.train_size, **DEMO_RULE)
+    console.print(
+        "scikit-learn's handwritten digits, a small BiT with random weights, and BiT-HyperRule "
+        "with a shorter schedule, smaller images and a larger rate than it would choose:"
+    )
+    _run(console, arguments, data, rule, **DEMO_NETWORK)

@@ -1,0 +1,282 @@
+"""The network of BiT as one Keras layer."""
+
+import keras
+from keras import ops
+
+from keras_bit.checks import check_integer
+from keras_bit.layers.blocks import Block, RootBlock, norm_relu
+from keras_bit.layers.image_input import (
+    check_image_dtype,
+    check_image_shape,
+    check_value_range,
+    rescale,
+)
+from keras_bit.weights.assign import assign_strictly
+from keras_bit.weights.download import fetch
+from keras_bit.weights.formats import architecture_of, read_weights
+from keras_bit.weights.presets import find_preset
+
+UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+STAGES = ("stem", "block1", "block2", "block3", "block4", "norm")
+
+
+@keras.saving.register_keras_serializable(package="keras_bit")
+class BiTBackbone(keras.layers.Layer):
+    """The network of BigTransfer (Kolesnikov et al. 2020, arXiv 1912.11370) as one Keras layer.
+
+    A pre-activation ResNet with group norm in place of batch norm and standardised kernels, equal
+    to the authors' code to float precision. All its arrays are trainable: BiT fine-tunes the
+    whole network. Parts can be frozen before the model is compiled:
+
+    ```python
+    backbone.root_block.trainable = False
+    backbone.blocks[0].trainable = False
+    ```
+
+    Frozen parts stay frozen when a model is saved and loaded.
+
+    Args:
+        depth: 50, 101 or 152, or four numbers of units, one for each block.
+        width: The factor on all channel counts: 1, 2, 3 or 4 in the released networks, or a
+            fraction for small ones; `64 * width` must be a whole multiple of 4. Narrow layers have
+            fewer than 32 groups in their group norms, at least two channels in each.
+        value_range: Range of the images' values: `(0, 1)` as for the TensorFlow Hub modules,
+            `(0, 255)`, or `(-1, 1)` as for the authors' npz files. They are brought to [-1, 1].
+        pooling: `"avg"` as in the paper, `"max"`, or `None` for the feature map.
+        frozen: Names of parts to freeze: `"root_block"`, `"block1"` to `"block4"`, `"group_norm"`.
+        standardize: With `False` kernels are used as they are; `fold` makes such a backbone.
+
+    Call arguments:
+        images: Tensor (batch, height, width, 3), float of any precision, or an integer type with
+            `value_range=(0, 255)`. Any size from 32x32 up.
+
+    Output shape: (batch, 2048 * width), or (batch, height / 32, width / 32, 2048 * width), rounded
+    up, with `pooling=None`; in the compute dtype.
+
+    Raises:
+        ValueError: If an argument is out of range, the images have another rank, channel count or
+            type, or are smaller than 32 pixels. Floats far outside of `value_range` (uint8
+            images that Keras cast on their way in) are an error in eager mode; compiled code
+            cannot raise, and gives NaN instead of a plausible wrong answer.
+
+    Example:
+
+    >>> backbone = keras_bit.BiTBackbone(depth=50, width=1)
+    >>> backbone(keras.random.uniform((2, 64, 64, 3))).shape
+    (2, 2048)
+    """
+
+    def __init__(
+        self,
+        depth=50,
+        width=1,
+        *,
+        value_range=(0, 1),
+        pooling="avg",
+        frozen=(),
+        standardize=True,
+        **kwargs,
+    ):
+        # Images are rescaled in float32 first and cast to the compute dtype after.
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+        self.depth = tuple(depth) if isinstance(depth, list) else depth
+        self.width = width
+        self.value_range = check_value_range(value_range)
+        self.pooling = _check_pooling(pooling)
+        self.standardize = bool(standardize)
+        channels = _root_channels(width)
+        options = {"standardize": self.standardize, "dtype": self.dtype_policy}
+        self.root_block = RootBlock(channels, name="root_block", **options)
+        self.blocks = []
+        input_channels = channels
+        for number, units in enumerate(_units_of(self.depth), 1):
+            strides = 1 if number == 1 else 2
+            name = f"block{number}"
+            block = Block(units, input_channels, channels, strides, name=name, **options)
+            self.blocks.append(block)
+            input_channels, channels = 4 * channels, 2 * channels
+        self.norm = norm_relu(input_channels, self.dtype_policy)
+        self._freeze(frozen)
+
+    @classmethod
+    def from_preset(cls, name, **kwargs):
+        """Returns the backbone with released weights, downloaded into Keras's cache folder.
+
+        Args:
+            name: A name of `keras_bit.presets()`, such as `"m-r50x1"`.
+            **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
+
+        Raises:
+            ValueError: If there is no such preset.
+            ConnectionError: If the weights cannot be downloaded.
+        """
+        return cls.from_weights(fetch(find_preset(name).url), **kwargs)
+
+    @classmethod
+    def from_weights(cls, path, **kwargs):
+        """Returns the backbone with the weights of a file; depth and width are read off it.
+
+        Args:
+            path: An `.npz` file in the authors' layout.
+            **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
+
+        Raises:
+            FileNotFoundError, ValueError: If there is no such file or it holds no BiT network.
+        """
+        arrays = read_weights(path)
+        units, width = architecture_of(arrays)
+        depth = next((depth for depth, known in UNITS.items() if known == units), units)
+        backbone = cls(depth, width, **kwargs)
+        assign_strictly(backbone.named_weights(), arrays, path)
+        return backbone
+
+    def build(self, input_shape):
+        shape = check_image_shape(input_shape)
+        for part in self._parts():
+            part.build(shape)
+            shape = part.compute_output_shape(shape)
+
+    def call(self, images):
+        x, poison = rescale(images, self.value_range, self.compute_dtype)
+        features = self._feature_maps(x)["norm"]
+        if self.pooling is None:
+            return features + poison
+        pool = ops.max if self.pooling == "max" else ops.mean
+        # A mean over a thousand float16 values would lose digits, or overflow.
+        wide = ops.cast(features, keras.backend.result_type(self.compute_dtype, "float32"))
+        return ops.cast(pool(wide, axis=(1, 2)), self.compute_dtype) + poison
+
+    def stages(self, images):
+        """Returns the feature maps of all stages, for detection and segmentation.
+
+        Args:
+            images: As in a call; a symbolic `keras.Input` gives symbolic maps, from which a
+                `keras.Model` can be made.
+
+        Returns:
+            A dict of maps (batch, height, width, channels): `"stem"` and `"block1"` with a
+            quarter of the images' height and width, `"block2"`, `"block3"` and `"block4"` with an
+            eighth, a 16th and a 32nd, all before activation; and `"norm"`, the last map after
+            group norm and ReLU.
+        """
+        if not self.built:
+            self.build(images.shape)
+        x, poison = rescale(images, self.value_range, self.compute_dtype)
+        return {name: feature + poison for name, feature in self._feature_maps(x).items()}
+
+    def fold(self):
+        """Returns an equal backbone for inference, its kernels standardised once and for all.
+
+        The copy is not trainable: its kernels would drift from what standardisation allows.
+        """
+        config = {**self.get_config(), "standardize": False, "trainable": False}
+        folded = type(self).from_config(config)
+        folded.build((None, None, None, 3))
+        self._build_if_needed()
+        sources, targets = self.named_weights(), folded.named_weights()
+        for name, conv in self._convs():
+            targets.pop(name).assign(conv.effective_kernel())
+        for name, target in targets.items():
+            target.assign(sources[name])
+        return folded
+
+    def named_weights(self):
+        """Returns a dict from names as in the authors' npz files to variables.
+
+        Names leave out the files' leading `resnet/`. Builds the layer if needed.
+        """
+        self._build_if_needed()
+        weights = {name: conv.kernel for name, conv in self._convs()}
+        for name, norm in self._norms():
+            weights[f"{name}/gamma"] = norm.gamma
+            weights[f"{name}/beta"] = norm.beta
+        return weights
+
+    def compute_output_shape(self, input_shape):
+        shape = check_image_shape(input_shape)
+        for part in self._parts():
+            shape = part.compute_output_shape(shape)
+        return tuple(shape) if self.pooling is None else (shape[0], shape[-1])
+
+    def compute_output_spec(self, images):
+        check_image_dtype(images.dtype, self.value_range)
+        return keras.KerasTensor(self.compute_output_shape(images.shape), self.compute_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "depth": self.depth,
+            "width": self.width,
+            "value_range": self.value_range,
+            "pooling": self.pooling,
+            "frozen": [part.name for part in self._parts() if not part.trainable],
+            "standardize": self.standardize,
+        }
+
+    def _parts(self):
+        return [self.root_block, *self.blocks, self.norm]
+
+    def _freeze(self, names):
+        parts = {part.name: part for part in self._parts()}
+        if isinstance(names, str) or set(names) - set(parts):
+            raise ValueError(
+                f"`frozen` must be a list of names from {sorted(parts)}. Received: frozen={names!r}"
+            )
+        for name in names:
+            parts[name].trainable = False
+
+    def _build_if_needed(self):
+        if not self.built:
+            self.build((None, None, None, 3))
+
+    def _units(self):
+        for block in self.blocks:
+            for unit in block.units:
+                yield f"{block.name}/{unit.name}", unit
+
+    def _convs(self):
+        yield "root_block/standardized_conv2d/kernel", self.root_block.conv
+        for path, unit in self._units():
+            for part in (unit.a, unit.b, unit.c):
+                yield f"{path}/{part.name}/standardized_conv2d/kernel", part.conv
+            if unit.proj is not None:
+                yield f"{path}/a/proj/standardized_conv2d/kernel", unit.proj
+
+    def _norms(self):
+        for path, unit in self._units():
+            for part in (unit.a, unit.b, unit.c):
+                yield f"{path}/{part.name}/group_norm", part.norm
+        yield "group_norm", self.norm
+
+    def _feature_maps(self, x):
+        maps = {}
+        for name, part in zip(STAGES, self._parts(), strict=True):
+            maps[name] = x = part(x)
+        return maps
+
+
+def _units_of(depth):
+    units = depth if isinstance(depth, tuple) else UNITS.get(depth, ())
+    if len(units) != 4:
+        raise ValueError(
+            "`depth` must be 50, 101 or 152, or four numbers of units, one for each block. "
+            f"Received: depth={depth!r}"
+        )
+    return [check_integer("depth", number, minimum=1) for number in units]
+
+
+def _root_channels(width):
+    channels = 64 * width if isinstance(width, (int, float)) else 0
+    if channels <= 0 or channels % 4:
+        raise ValueError(
+            "`width` must be a positive number for which `64 * width` is a whole multiple of 4. "
+            f"Received: width={width!r}"
+        )
+    return int(channels)
+
+
+def _check_pooling(pooling):
+    if pooling not in ("avg", "max", None):
+        raise ValueError(f'`pooling` must be "avg", "max" or None. Received: pooling={pooling!r}')
+    return pooling

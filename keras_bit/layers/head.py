@@ -1,0 +1,70 @@
+"""The classification head of BiT."""
+
+import keras
+
+from keras_bit.checks import check_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_bit")
+class ZeroInitHead(keras.layers.Dense):
+    """A dense layer to class logits whose kernel and bias start at zero.
+
+    With zeros the first update moves the head alone and sends no noise into the pretrained
+    network (paper, section 3.3; authors' `bit_tf2/models.py`). Logits are float32 whatever the
+    precision policy, so that the softmax in the loss is exact: use
+    `keras.losses.CategoricalCrossentropy(from_logits=True)`.
+
+    Args:
+        num_classes: Integer, the number of classes.
+        kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: As in
+            `keras.layers.Dense`.
+
+    Input shape: (batch, ..., features). Output shape: (batch, ..., num_classes), float32.
+
+    Raises:
+        ValueError: If `num_classes` is not a positive integer, or `dtype` is not a 32-bit or
+            64-bit float.
+
+    Example:
+
+    >>> keras_bit.ZeroInitHead(10)(keras.ops.ones((2, 2048))).shape
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        *,
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        dtype="float32",
+        **kwargs,
+    ):
+        super().__init__(
+            units=check_integer("num_classes", num_classes, minimum=1),
+            kernel_initializer="zeros",
+            bias_initializer="zeros",
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dtype=dtype or "float32",
+            **kwargs,
+        )
+        if self.compute_dtype not in ("float32", "float64"):
+            raise ValueError(
+                "`dtype` must be float32 or float64: logits need it. "
+                f"Received: dtype={dtype!r}. Leave `dtype` out."
+            )
+
+    @property
+    def num_classes(self):
+        return self.units
+
+    def get_config(self):
+        config = super().get_config()
+        for fixed in ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer"):
+            del config[fixed]
+        return {**config, "num_classes": self.num_classes}

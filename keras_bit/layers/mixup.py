@@ -1,0 +1,220 @@
+"""MixUp as BiT uses it: one weight a batch, each image mixed with its mirror in the batch."""
+
+import keras
+from keras import ops
+
+from keras_bit.checks import check_positive_number
+
+
+@keras.saving.register_keras_serializable(package="keras_bit")
+class MixUp(keras.layers.Layer):
+    """Mixes every image and label of a batch with those of the reversed batch.
+
+    One weight `w` is drawn for the whole batch from Beta(`alpha`, `alpha`); images, labels and
+    sample weights all become `w * x + (1 - w) * reversed(x)`, as in the authors' input pipeline
+    (`input_pipeline_tf2_or_jax.py`; MixUp: Zhang et al. 2017, arXiv 1710.09412).
+    `keras.layers.MixUp` draws a weight for every image and a random partner instead.
+
+    Use it in `Dataset.map` after `batch`, with any Keras backend, or inside a model. Drawing
+    (`draw_weight`) and mixing (`mix`) are separate methods; `mix` is pure.
+
+    Args:
+        alpha: Positive float, both parameters of the Beta distribution. BiT-HyperRule takes 0.1
+            for data sets of 20,000 images and more (paper, section 3.3).
+        seed: Integer. The same seed gives the same sequence of weights in every run, and the
+            sequence goes on from epoch to epoch. In `Dataset.map` leave `num_parallel_calls` at
+            its default: parallel calls take the weights in no fixed order.
+
+    Call arguments:
+        images: Tensor (batch, height, width, channels), float or uint8 - or a tuple
+            `(images, labels)` or `(images, labels, sample_weight)`, or a dict with the keys
+            `"images"`, `"labels"` and, if wanted, `"sample_weight"`. Tuples and dicts come back
+            as such; separate arguments come back as a tuple.
+        labels: One-hot or soft labels (batch, classes) of any dtype.
+        sample_weight: Tensor (batch,) of weights, or `None`.
+        training: Boolean; with `False` the input comes back unchanged.
+
+    Mixing is done in float32; floats keep their dtype, integers become float32 (images in the
+    value range they had).
+
+    Raises:
+        ValueError: If `alpha` is not positive, labels are class ids or missing, images are not
+            batched, or the batch sizes differ.
+
+    Example:
+
+    >>> dataset = tf.data.Dataset.from_tensor_slices((images, one_hot_labels)).batch(64)
+    >>> dataset = dataset.map(keras_bit.MixUp(alpha=0.1, seed=0))
+    """
+
+    def __init__(self, alpha=0.1, seed=None, **kwargs):
+        # `mix` casts by itself: float16 would be too coarse for images in [0, 255].
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+        self.alpha = check_positive_number("alpha", alpha)
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+        self._tensorflow_state = None
+
+    def __call__(self, images, *args, **kwargs):
+        if keras.backend.backend() != "tensorflow" and _on_tensorflow(_first_tensor(images)):
+            # In a tf.data pipeline Keras on another backend would convert the tensors to its own.
+            return self.call(images, *args, **kwargs)
+        return super().__call__(images, *args, **kwargs)
+
+    def call(self, images, labels=None, sample_weight=None, training=True):
+        if isinstance(images, dict):
+            keys, parts = _split_dict(images)
+            return dict(zip(keys, self._mix_parts(parts, training), strict=True))
+        parts = images if isinstance(images, (tuple, list)) else (images, labels, sample_weight)
+        return self._mix_parts(tuple(part for part in parts if part is not None), training)
+
+    def draw_weight(self, seed=None):
+        """Draws one mixing weight.
+
+        Args:
+            seed: Integer tensor of shape (2,); the weight is then a pure function of it. `None`
+                takes the next of the layer's own sequence.
+
+        Returns:
+            A float32 scalar in [0, 1] from Beta(`alpha`, `alpha`).
+        """
+        seed = self.generator.next() if seed is None else seed
+        if _on_tensorflow(seed) or keras.backend.backend() == "tensorflow":
+            return _tensorflow_beta(self.alpha, seed)
+        return _jax_beta(self.alpha, seed)
+
+    def mix(self, images, labels, weight, sample_weight=None):
+        """Mixes a batch with itself reversed, under a given weight; a pure function.
+
+        Args:
+            images: Tensor (batch, height, width, channels).
+            labels: Tensor (batch, classes), one-hot or soft.
+            weight: Float32 scalar in [0, 1], the part of the batch in its own order.
+            sample_weight: Tensor (batch,), or `None`.
+
+        Returns:
+            The tuple `(images, labels)`, or `(images, labels, sample_weight)` where given.
+        """
+        parts = (images, labels) if sample_weight is None else (images, labels, sample_weight)
+        return tuple(_mix_with_reversed(part, weight) for part in parts)
+
+    def compute_output_shape(self, images_shape, labels_shape=None, sample_weight_shape=None):
+        shapes = (images_shape, labels_shape, sample_weight_shape)
+        return images_shape if labels_shape is None else tuple(s for s in shapes if s is not None)
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.alpha, "seed": self.seed}
+
+    def _mix_parts(self, parts, training):
+        if not training:
+            return parts
+        _check_parts(parts)
+        weight = self.draw_weight(self._next_tensorflow_seed(parts[0]))
+        return self.mix(*parts[:2], weight, *parts[2:])
+
+    def _next_tensorflow_seed(self, images):
+        """The next seed where tf.data runs under another backend, else `None`."""
+        if keras.backend.backend() == "tensorflow" or not _on_tensorflow(images):
+            return None
+        import tensorflow as tf
+
+        if self._tensorflow_state is None:
+            # The graph of a `Dataset.map` cannot make variables of its own.
+            with tf.init_scope():
+                start = ops.convert_to_numpy(self.generator.state.value)
+                self._tensorflow_state = tf.Variable(start.astype("int64"), trainable=False)
+        seed = tf.identity(self._tensorflow_state)
+        self._tensorflow_state.assign_add([0, 1])
+        return seed
+
+
+def _mix_with_reversed(x, weight):
+    if _on_tensorflow(x):
+        import tensorflow as tf
+
+        cast, flip, dtype = tf.cast, tf.reverse, x.dtype.name
+    else:
+        cast, flip, dtype = ops.cast, ops.flip, keras.backend.standardize_dtype(x.dtype)
+    exact = cast(x, "float32")
+    mixed = weight * exact + (1.0 - weight) * flip(exact, [0])
+    return cast(mixed, dtype) if "float" in dtype else mixed
+
+
+def _tensorflow_beta(alpha, seed):
+    import tensorflow as tf
+    import tensorflow_probability as tfp
+
+    # TFP samples in log space; the quotient of two gamma variates that `keras.random.beta` takes
+    # is 0 / 0 for small alphas, and far off in float16.
+    beta = tfp.distributions.Beta(tf.constant(alpha, "float32"), tf.constant(alpha, "float32"))
+    # Casting wraps 64-bit seeds around; TFP's stateless seeds have 32 bits.
+    return beta.sample(seed=tf.cast(seed, "int32"))
+
+
+def _jax_beta(alpha, seed):
+    import jax
+
+    return jax.random.beta(ops.cast(seed, "uint32"), alpha, alpha, (), "float32")
+
+
+def _split_dict(data):
+    keys = [key for key in ("images", "labels", "sample_weight") if key in data]
+    if set(data) != set(keys) or "images" not in keys:
+        raise ValueError(
+            "A dict given to MixUp must hold `images`, `labels` and at most `sample_weight`. "
+            f"Received: keys {sorted(data)}"
+        )
+    return keys, tuple(data[key] for key in keys)
+
+
+def _check_parts(parts):
+    if len(parts) not in (2, 3):
+        raise ValueError(
+            "`labels` must be given together with `images`, for both are mixed alike. "
+            f"Received: {len(parts)} tensors. Pass `(images, labels)`."
+        )
+    images, labels = parts[:2]
+    if _rank(images) not in (None, 4):
+        raise ValueError(
+            "`images` must be a batch of shape (batch, height, width, channels). "
+            f"Received: images.shape={tuple(images.shape)}. Call MixUp after `batch`."
+        )
+    if _rank(labels) not in (None, 2):
+        raise ValueError(
+            "`labels` must be one-hot or soft, of shape (batch, classes): class ids cannot be "
+            f"mixed. Received: labels.shape={tuple(labels.shape)}. Use `keras.ops.one_hot`."
+        )
+    for name, part in zip(("labels", "sample_weight"), parts[1:], strict=False):
+        _check_same_batch(images, part, name)
+
+
+def _check_same_batch(images, part, name):
+    if _rank(images) is None or _rank(part) is None:
+        return
+    sizes = images.shape[0], part.shape[0]
+    if None not in sizes and sizes[0] != sizes[1]:
+        raise ValueError(
+            f"`images` and `{name}` must have the same batch size. "
+            f"Received: images.shape={tuple(images.shape)}, {name}.shape={tuple(part.shape)}"
+        )
+    if None in sizes and _on_tensorflow(images):
+        import tensorflow as tf
+
+        message = f"`images` and `{name}` must have the same batch size."
+        tf.debugging.assert_equal(tf.shape(images)[0], tf.shape(part)[0], message)
+
+
+def _first_tensor(data):
+    if isinstance(data, dict):
+        return next(iter(data.values()), None)
+    return data[0] if isinstance(data, (tuple, list)) and data else data
+
+
+def _on_tensorflow(x):
+    """Whether `x` is a tensor of TensorFlow, told without importing it."""
+    return type(x).__module__.partition(".")[0] == "tensorflow"
+
+
+def _rank(x):
+    return x.shape.rank if hasattr(x.shape, "rank") else len(x.shape)

@@ -1,0 +1,65 @@
+"""Shared by the tests: a fresh Keras before each, and small helpers."""
+
+import keras
+import numpy as np
+import pytest
+
+
+def pytest_configure(config):
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # Two logical devices, for `MirroredStrategy`; must be asked for before the first tensor.
+        device = tf.config.list_physical_devices("CPU")[0]
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(device, two)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session()
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def reload_model(tmp_path):
+    """Saves a model as `.keras` and loads it again."""
+
+    def save_and_load(model):
+        path = tmp_path / "model.keras"
+        model.save(path)
+        return keras.saving.load_model(path)
+
+    return save_and_load
+
+
+@pytest.fixture
+def randomize(rng):
+    """Gives every variable random values, gammas around one: zeros and ones hide mistakes."""
+
+    def fill(layer):
+        for variable in layer.weights:
+            center = 1.0 if variable.path.endswith("gamma") else 0.0
+            variable.assign(rng.normal(center, 0.3, variable.shape))
+
+    return fill
+
+
+def as_numpy(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """A `MirroredStrategy` over two logical devices of the CPU."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -1,0 +1,70 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_bit import GroupNorm
+from keras_bit.layers.group_norm import choose_groups
+from tests import oracle
+from tests.conftest import as_numpy
+
+
+@pytest.mark.parametrize("groups, channels", [(32, 64), (4, 20), (1, 6), (8, 8)])
+def test_equals_numpy_and_keras(rng, randomize, groups, channels):
+    x = rng.normal(1.5, 2.0, size=(3, 7, 5, channels)).astype("float32")
+    layer = GroupNorm(groups)
+    layer.build(x.shape)
+    randomize(layer)
+    gamma, beta = as_numpy(layer.gamma), as_numpy(layer.beta)
+    out = as_numpy(layer(x))
+    np.testing.assert_allclose(out, oracle.group_norm(x, gamma, beta, groups), atol=1e-5)
+    reference = keras.layers.GroupNormalization(groups, epsilon=1e-5)
+    reference.build(x.shape)
+    reference.set_weights([gamma, beta])
+    np.testing.assert_allclose(out, as_numpy(reference(x)), atol=1e-5)
+
+
+def test_holds_where_the_mean_dwarfs_the_deviation(rng):
+    x = (1000 + rng.normal(size=(2, 8, 8, 8))).astype("float32")
+    expected = oracle.group_norm(x.astype("float64"), 1.0, 0.0, 4)
+    np.testing.assert_allclose(as_numpy(GroupNorm(4)(x)), expected, atol=2e-3)
+
+
+def test_statistics_are_float32_under_float16(rng):
+    # Squares of 300 overflow float16.
+    x = (300 * rng.normal(size=(1, 8, 8, 8))).astype("float16")
+    expected = oracle.group_norm(x.astype("float64"), 1.0, 0.0, 4)
+    out = as_numpy(GroupNorm(4, dtype="mixed_float16")(x))
+    assert out.dtype == np.float16
+    np.testing.assert_allclose(out, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_one_pixel_and_activation():
+    x = np.array([[[[1.0, 3.0, 5.0, 5.0]]]], "float32")
+    out = as_numpy(GroupNorm(2, activation="relu")(x))
+    # Group (1, 3): mean 2, variance 1; group (5, 5): variance 0.
+    np.testing.assert_allclose(out[0, 0, 0], [0.0, 1 / np.sqrt(1 + 1e-5), 0.0, 0.0], atol=1e-6)
+
+
+def test_choice_of_groups():
+    for channels, expected in {4: 2, 8: 4, 16: 8, 32: 16, 64: 32, 80: 20, 96: 32, 4096: 32}.items():
+        assert choose_groups(channels) == expected
+        assert channels % expected == 0 and channels // expected >= 2
+
+
+def test_save_and_load(rng, reload_model):
+    model = keras.Sequential(
+        [keras.Input((None, None, 8)), GroupNorm(4, epsilon=1e-3, activation="relu")]
+    )
+    x = rng.normal(size=(2, 5, 5, 8)).astype("float32")
+    loaded = reload_model(model)
+    np.testing.assert_array_equal(as_numpy(loaded(x)), as_numpy(model(x)))
+    assert loaded.layers[-1].get_config() == model.layers[-1].get_config()
+
+
+def test_refuses_groups_that_do_not_divide():
+    with pytest.raises(ValueError, match="`groups` must divide"):
+        GroupNorm(5)(np.ones((1, 2, 2, 8), "float32"))
+    with pytest.raises(ValueError, match="`groups`.*Received"):
+        GroupNorm(0)
+    with pytest.raises(ValueError, match="`epsilon`.*Received"):
+        GroupNorm(1, epsilon=0)

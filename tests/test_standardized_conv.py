@@ -1,0 +1,68 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_bit import StandardizedConv2D
+from tests import oracle
+from tests.conftest import as_numpy
+
+
+@pytest.mark.parametrize("kernel_size, strides", [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2), (5, 3)])
+@pytest.mark.parametrize("edges", [(8, 8), (9, 14)])
+def test_equals_numpy(rng, randomize, kernel_size, strides, edges):
+    x = rng.normal(size=(2, *edges, 5)).astype("float32")
+    layer = StandardizedConv2D(6, kernel_size, strides)
+    layer.build(x.shape)
+    randomize(layer)
+    padded = oracle.pad(x.astype("float64"), (kernel_size - 1) // 2)
+    expected = oracle.convolve(padded, oracle.standardize(as_numpy(layer.kernel)), strides)
+    np.testing.assert_allclose(as_numpy(layer(x)), expected, atol=2e-4)
+    assert layer.compute_output_shape(x.shape) == expected.shape
+
+
+def test_standardizes_in_float32_under_float16():
+    # Kernels of 1e-4 have a variance of 1e-8, and float16 knows no epsilon of 1e-10.
+    layer = StandardizedConv2D(4, 1, dtype="mixed_float16")
+    layer.build((None, 4, 4, 64))
+    kernel = np.random.default_rng(0).normal(0, 1e-4, (1, 1, 64, 4)).astype("float32")
+    layer.kernel.assign(kernel)
+    expected = oracle.standardize(kernel)
+    x = np.eye(64, dtype="float32").reshape(1, 8, 8, 64)
+    out = as_numpy(layer(x))
+    assert out.dtype == np.float16
+    np.testing.assert_allclose(out.reshape(64, 4), expected[0, 0], rtol=2e-3, atol=1e-3)
+
+
+def test_constant_kernel_gives_zero_not_nan():
+    layer = StandardizedConv2D(2, 3, kernel_initializer="ones")
+    np.testing.assert_array_equal(as_numpy(layer(np.ones((1, 4, 4, 3), "float32"))), 0.0)
+
+
+def test_unstandardized_uses_the_kernel_as_it_is(rng):
+    layer = StandardizedConv2D(2, 1, standardize=False)
+    x = rng.normal(size=(1, 4, 4, 3)).astype("float32")
+    out = as_numpy(layer(x))
+    np.testing.assert_allclose(out, x @ as_numpy(layer.kernel)[0, 0], atol=1e-5)
+
+
+def test_save_and_load(rng, reload_model):
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), StandardizedConv2D(4, 3, 2, kernel_regularizer="l2")]
+    )
+    x = rng.normal(size=(2, 9, 9, 3)).astype("float32")
+    loaded = reload_model(model)
+    np.testing.assert_array_equal(as_numpy(loaded(x)), as_numpy(model(x)))
+    assert loaded.layers[-1].get_config() == model.layers[-1].get_config()
+    assert len(loaded.losses) == 1
+
+
+@pytest.mark.parametrize("name", ["filters", "kernel_size", "strides", "epsilon"])
+def test_refuses_bad_arguments(name):
+    arguments = {"filters": 4, "kernel_size": 3, name: 0}
+    with pytest.raises(ValueError, match=f"`{name}`.*Received"):
+        StandardizedConv2D(**arguments)
+
+
+def test_refuses_even_kernels():
+    with pytest.raises(ValueError, match="`kernel_size` must be odd"):
+        StandardizedConv2D(4, 2)
