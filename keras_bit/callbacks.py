@@ -122,19 +122,19 @@ class fit_hyperrule(keras.callbacks.Callback):
         # All is decided before the step: Keras looks at `stop_training` after it, and a hook at
         # the end of a batch would keep Keras from running callbacks beside the training.
         remaining = self._remaining_steps - batch
-        whole = self.model.steps_per_execution
-        if remaining <= whole:
+        left_of_epoch = (self.params.get("steps") or math.inf) - batch
+        steps = min(self.model.steps_per_execution, remaining, left_of_epoch)
+        if remaining <= steps < left_of_epoch:
             self._ending = self.model.stop_training = True
-        steps_of_epoch = self.params.get("steps") or math.inf
-        self._run_steps(min(whole, remaining, steps_of_epoch - batch))
+        self._run_steps(steps)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+            logs["learning_rate"] = float(keras.ops.cast(self._optimizer.learning_rate, "float32"))
         if self._remaining_updates() <= 0:
             self.model.stop_training = True
         elif self._ending:
-            # Data ran dry, or float16 gradients overflowed and an update was skipped.
+            # Data ran dry, or float16 gradients overflowed and an update was left out.
             self.model.stop_training = False
 
     def on_train_end(self, logs=None):
@@ -150,7 +150,7 @@ class fit_hyperrule(keras.callbacks.Callback):
         return self.rule.schedule_length * self.rule.accumulation_steps
 
     def _remaining_updates(self):
-        done = int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+        done = int(keras.ops.cast(self._optimizer.iterations, "int32"))
         return self.rule.schedule_length - done
 
     def _check_duration(self, epoch):

@@ -54,6 +54,8 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        # These speak to those who write code, not to those who run it.
+        warnings.simplefilter("ignore", DeprecationWarning)
         try:
             if arguments.needs_keras and not arguments.debug:
                 _import_keras()
@@ -119,9 +121,15 @@ def _parser():
     return parser
 
 
-def _add_command(commands, name, run, summary, example, needs_keras=True):
+def _add_command(commands, usage, run, summary, example, needs_keras=True):
+    name = usage.split()[0]
     parser = commands.add_parser(
-        name, help=summary, description=f"{summary}.", epilog=f"Example: {example}"
+        name,
+        # Listing all options, as argparse would, takes more room than their descriptions.
+        usage=f"keras-bit {usage}\n       [OPTION ...]",
+        help=summary,
+        description=f"{summary}.",
+        epilog=f"Example: {example}",
     )
     parser.add_argument(
         "--debug",
@@ -135,7 +143,7 @@ def _add_command(commands, name, run, summary, example, needs_keras=True):
 def _add_fine_tune(commands):
     parser = _add_command(
         commands,
-        "fine-tune",
+        "fine-tune FOLDER",
         _fine_tune,
         "Fine-tune BiT on a folder of photographs and write the classifier and a report",
         "keras-bit fine-tune photos --batch-size 64 --output photos-bit",
@@ -174,7 +182,7 @@ def _add_fine_tune(commands):
 def _add_predict(commands):
     parser = _add_command(
         commands,
-        "predict",
+        "predict MODEL IMAGE...",
         _predict,
         "Name the classes of images",
         "keras-bit predict photos-bit cat.jpg dog.jpg --top 3",
@@ -192,7 +200,7 @@ def _add_predict(commands):
 def _add_plan(commands):
     parser = _add_command(
         commands,
-        "plan",
+        "plan FOLDER",
         _plan,
         "Show what a run on a folder would do, without training",
         "keras-bit plan photos --batch-size 64",
@@ -398,7 +406,7 @@ def _rule_of(arguments, data):
 
 
 def _data_of(arguments):
-    from keras_bit.data.sources import image_folder
+    from keras_bit.data.folders import image_folder
 
     with _console(stderr=True).status("Reading the sizes of the images"):
         return image_folder(
@@ -490,41 +498,35 @@ def _load(path):
     return keras.models.load_model(path, compile=False)
 
 
-def _predictions(model, images, edge, label_names, top):
+def _predictions(model, paths, edge, label_names, top):
     """Yields a dict for each image: its path, and its predictions or the error that it gave."""
     import numpy as np
 
     from keras_bit.data.cache import resize
-    from keras_bit.data.sources import Split
+    from keras_bit.data.images import attempt, decode_image, threaded_map
     from keras_bit.report import softmax
 
-    class Photographs(Split):
-        def _identity(self):
-            return map(os.fsencode, self.names)
+    def resized(path):
+        image, reason = attempt(decode_image, path)
+        return path, None if image is None else resize(image, edge), reason
 
-        def _sources(self):
-            return iter(self.names)
-
-    split = Photographs(images, np.zeros(len(images)))
-    resized = enumerate(split.map(lambda image: resize(image, edge)))
-    for batch in iter(lambda: list(itertools.islice(resized, PREDICTION_BATCH)), []):
-        readable = [(index, image) for index, image in batch if image is not None]
-        probabilities = {}
+    images = threaded_map(resized, paths)
+    while batch := list(itertools.islice(images, PREDICTION_BATCH)):
+        readable = [image for _, image, _ in batch if image is not None]
+        rows = iter(())
         if readable:
-            pixels = np.stack([image for _, image in readable]).astype("float32") / 255
-            rows = softmax(model.predict_on_batch(pixels))
-            probabilities = {index: row for (index, _), row in zip(readable, rows, strict=True)}
-        for index, _ in batch:
-            if index in probabilities:
-                row = probabilities[index]
-                best = np.argsort(-row, kind="stable")[:top]
-                classes = [
-                    {"class": label_names[label], "probability": float(row[label])}
-                    for label in best
-                ]
-                yield {"image": images[index], "predictions": classes}
+            pixels = np.stack(readable).astype("float32") / 255
+            rows = iter(softmax(model.predict_on_batch(pixels)))
+        for path, _, reason in batch:
+            if reason is None:
+                yield {"image": path, "predictions": _best(next(rows), label_names, top)}
             else:
-                yield {"image": images[index], "error": split.errors[index]}
+                yield {"image": path, "error": reason}
+
+
+def _best(probabilities, label_names, top):
+    best = (-probabilities).argsort(kind="stable")[:top]
+    return [{"class": label_names[i], "probability": float(probabilities[i])} for i in best]
 
 
 def _show_predictions(console, results, as_json):
@@ -600,7 +602,7 @@ def _presets(arguments):
 
 
 def _demo(arguments):
-    from keras_bit.data.sources import digits
+    from keras_bit.data.digits import digits
     from keras_bit.finetune import check_output
     from keras_bit.hyperrule import HyperRule
 

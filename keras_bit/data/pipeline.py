@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_bit.checks import check_integer
 from keras_bit.data.cache import cache_images, cache_size
-from keras_bit.data.sampler import Sampler, Windows, check_seed, crop_batch
+from keras_bit.data.sampler import Sampler, check_seed, crop_batch
 from keras_bit.layers.mixup import MixUp
 
 __all__ = ["cache_size", "pipelines"]
@@ -87,8 +87,7 @@ def pipelines(
     test_images = cache_images(data.test, test_edge or rule.crop_size, "test", cache_dir)
     train_images = cache_images(data.train, rule.resize_edge, "train", cache_dir)
     with tf.device("CPU"):
-        sampler = Sampler(len(train_images), rule, seed)
-        train = _training_batches(train_images, data.num_classes, rule, sampler, initial_step, dtype)
+        train = _training_batches(train_images, data.num_classes, rule, dtype, seed, initial_step)
         test = _test_batches(test_images, data.num_classes, rule, dtype)
     return train, test
 
@@ -107,9 +106,10 @@ def _import_tensorflow():
     return tf
 
 
-def _training_batches(cached, num_classes, rule, sampler, initial_step, dtype):
+def _training_batches(cached, num_classes, rule, dtype, seed, initial_step):
     import tensorflow as tf
 
+    sampler = Sampler(len(cached), rule, seed)
     images = _as_tensor(cached.images)
     mixup = MixUp(rule.mixup_alpha) if rule.mixup_alpha else None
 
@@ -118,7 +118,7 @@ def _training_batches(cached, num_classes, rule, sampler, initial_step, dtype):
         return numbers.map(lambda piece: (step, tf.gather(positions, _places(piece, rule)), piece))
 
     def make_batch(step, positions, piece):
-        windows = Windows(*(tf.gather(part, _places(piece, rule)) for part in sampler.windows(step)))
+        windows = sampler.windows(step).take(_places(piece, rule))
         crops = crop_batch(images, tf.gather(cached.rows, positions), windows, rule.crop_size)
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
         if mixup is None:
@@ -177,16 +177,13 @@ def _convert(images, dtype):
     """`images`, in [0, 255], as uint8, or as float32 in [0, 1]."""
     import tensorflow as tf
 
-    if images.dtype == dtype:
-        return images
-
     @tf.function(jit_compile=True, autograph=False)
     def convert(images):
         if dtype == "uint8":
             return tf.cast(tf.round(images), tf.uint8)
-        return tf.cast(images, tf.float32) / 255.0
+        return tf.cast(images, tf.float32) * (1 / 255)
 
-    return convert(images)
+    return images if images.dtype == dtype == "uint8" else convert(images)
 
 
 def _map_ahead(dataset, make_batch, rule, edge, dtype):

@@ -29,6 +29,12 @@ class Windows(NamedTuple):
     lefts: object
     flips: object
 
+    def take(self, places):
+        """The windows of some of the images, chosen by an integer tensor."""
+        import tensorflow as tf
+
+        return Windows(*(tf.gather(values, places) for values in self))
+
 
 class Sampler:
     """Draws all random numbers of training, each a pure function of the seed and a number.

@@ -62,7 +62,7 @@ class BiTBackbone(keras.layers.Layer):
     Example:
 
     >>> backbone = keras_bit.BiTBackbone(depth=50, width=1)
-    >>> backbone(keras.random.uniform((2, 64, 64, 3))).shape
+    >>> tuple(backbone(keras.random.uniform((2, 64, 64, 3))).shape)
     (2, 2048)
     """
 

@@ -41,7 +41,8 @@ class GroupNorm(keras.layers.Layer):
 
     Example:
 
-    >>> keras_bit.GroupNorm(32, activation="relu")(keras.random.normal((1, 8, 8, 64))).shape
+    >>> norm = keras_bit.GroupNorm(32, activation="relu")
+    >>> tuple(norm(keras.random.normal((1, 8, 8, 64))).shape)
     (1, 8, 8, 64)
     """
 

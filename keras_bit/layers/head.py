@@ -27,7 +27,7 @@ class ZeroInitHead(keras.layers.Dense):
 
     Example:
 
-    >>> keras_bit.ZeroInitHead(10)(keras.ops.ones((2, 2048))).shape
+    >>> tuple(keras_bit.ZeroInitHead(10)(keras.ops.ones((2, 2048))).shape)
     (2, 10)
     """
 

@@ -54,7 +54,7 @@ class StandardizedConv2D(keras.layers.Layer):
     Example:
 
     >>> conv = keras_bit.StandardizedConv2D(64, kernel_size=7, strides=2)
-    >>> conv(keras.ops.ones((1, 32, 32, 3))).shape
+    >>> tuple(conv(keras.ops.ones((1, 32, 32, 3))).shape)
     (1, 16, 16, 64)
     """
 

@@ -1,10 +1,10 @@
 """From a URL to a file in Keras's cache folder."""
 
+import http.client
 import os
 import pathlib
 import shutil
 import tempfile
-import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -35,7 +35,7 @@ def _download(url, target):
             if expected is not None and file.tell() != int(expected):
                 raise OSError(f"{file.tell()} of {expected} bytes arrived")
         os.replace(temporary, target)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ConnectionError(
             f"`{url}` could not be downloaded ({error}). Try again, or download it elsewhere and "
             "pass the file to `BiTBackbone.from_weights`."

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -27,9 +28,8 @@ def read_weights(path):
     if not path.exists():
         raise FileNotFoundError(f"`path` must be a file of weights. Received: {path}, not found.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {_plain(name): file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        arrays = _read_npz(path)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"`path` must be an undamaged .npz file of arrays. Received: {path}, "
             f"which cannot be read ({error})."
@@ -49,15 +49,35 @@ def read_weights(path):
 
 
 def architecture_of(arrays):
-    """Returns `(units, width)`: four numbers of units, and the factor on the channels."""
+    """Returns `(units, width)`: four numbers of units, and the factor on the channels.
+
+    Raises:
+        ValueError: If a block has no units, or the root's kernel has no channels.
+    """
     units = [0, 0, 0, 0]
     for name in arrays:
         match = _UNIT.match(name)
         if match:
             block, unit = map(int, match.groups())
             units[block - 1] = max(units[block - 1], unit)
-    width = arrays["root_block/standardized_conv2d/kernel"].shape[-1] / 64
+    root = arrays["root_block/standardized_conv2d/kernel"].shape
+    if 0 in units or len(root) != 4:
+        raise ValueError(
+            "The arrays must be those of a whole BiT network. Received: "
+            f"{units} units in its four blocks, and a root kernel of shape {root}."
+        )
+    width = root[-1] / 64
     return tuple(units), int(width) if width == int(width) else width
+
+
+def _read_npz(path):
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not a zip archive, or cut off")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {_plain(name): file[name] for name in file.files}
+        if len(arrays) < len(file.files):
+            raise ValueError("several of its arrays have the same name but for a number")
+    return arrays
 
 
 def _plain(name):

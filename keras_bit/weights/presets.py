@@ -11,8 +11,8 @@ _ARCHITECTURES = {
     "r50x1": (50, 1, 23_500_352),
     "r101x1": (101, 1, 42_492_480),
     "r50x3": (50, 3, 211_174_080),
-    "r101x3": (101, 3, 381_789_888),
     "r152x2": (152, 2, 232_238_208),
+    "r101x3": (101, 3, 381_789_888),
     "r152x4": (152, 4, 928_340_224),
 }
 
@@ -74,7 +74,7 @@ def find_preset(name):
         spelling = spelling.removesuffix("-ilsvrc2012") + "/ilsvrc2012_classification"
     if spelling in table:
         return table[spelling]
-    if spelling.startswith("l-"):
+    if spelling.partition("-")[0] == "l":
         raise ValueError(
             "`name` asks for BiT-L, pretrained on JFT-300M, which Google never released. "
             f"Received: name={name!r}. The largest released network is 'm-r152x4'."

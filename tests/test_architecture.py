@@ -1,0 +1,135 @@
+import ast
+import doctest
+import importlib
+import inspect
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import keras_bit
+
+ROOT = pathlib.Path(__file__).parent.parent
+HEAVY = (
+    "tensorflow_hub",
+    "tensorflow_probability",
+    "tensorflow_datasets",
+    "tf_keras",
+    "keras_tuner",
+    "matplotlib",
+    "sklearn",
+    "rich",
+    "PIL",
+)
+# Tests that need neither TensorFlow nor the data side.
+BACKEND_NEUTRAL = (
+    "test_schedules.py",
+    "test_hyperrule.py",
+    "test_callbacks.py",
+    "test_standardized_conv.py",
+    "test_group_norm.py",
+    "test_head.py",
+    "test_mixup.py",
+    "test_backbone.py",
+)
+
+
+def run_python(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_every_module_imports_only_what_stands_below_it():
+    result = run_python("-c", "from importlinter.cli import lint_imports_command as run; run()")
+    assert result.returncode == 0, result.stdout
+
+
+def test_what_type_checkers_see_is_what_there_is():
+    tree = ast.parse((ROOT / "keras_bit" / "__init__.py").read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name: node.module for node in imports for alias in node.names}
+    del seen["TYPE_CHECKING"]
+    for name, module in seen.items():
+        assert getattr(keras_bit, name) is getattr(importlib.import_module(module), name)
+    assert sorted(keras_bit.__all__) == sorted(seen)
+    assert set(keras_bit.__all__) <= set(dir(keras_bit))
+
+
+def test_import_brings_nothing_heavy():
+    code = f"""
+import keras, sys
+before = set(sys.modules)
+import keras_bit
+for name in keras_bit.__all__:
+    name == "HyperBiT" or getattr(keras_bit, name)
+print([name for name in {HEAVY} if name in sys.modules and name not in before])
+print("tensorflow" in sys.modules)
+"""
+    result = run_python("-c", code, KERAS_BACKEND="jax")
+    assert result.stdout.split() == ["[]", "False"], result.stdout + result.stderr
+
+
+def test_works_on_jax_where_tensorflow_is_not_installed():
+    result = run_python(
+        *(
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "tests.no_tensorflow",
+            "-m",
+            "not tensorflow and not slow",
+        ),
+        *(f"tests/{name}" for name in BACKEND_NEUTRAL),
+        KERAS_BACKEND="jax",
+    )
+    assert result.returncode == 0, result.stdout[-5000:]
+
+
+@pytest.mark.parametrize("name", keras_bit.__all__)
+def test_public_names_are_documented(name):
+    thing = getattr(keras_bit, name)
+    documentation = inspect.getdoc(thing)
+    assert len(documentation) > 80
+    assert ">>>" in documentation or "```python" in documentation, f"{name} has no example"
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", keras_bit.__all__)
+def test_examples_run(name):
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    names = {
+        "keras_bit": keras_bit,
+        "keras": keras,
+        "tf": tf,
+        "images": np.zeros((64, 8, 8, 3), "float32"),
+        "one_hot_labels": np.eye(64, 10, dtype="float32"),
+    }
+    thing = getattr(keras_bit, name)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for example in doctest.DocTestFinder(recurse=False).find(thing, name, globs=names):
+        runner.run(example)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_public_arguments_are_documented():
+    for name in keras_bit.__all__:
+        thing = getattr(keras_bit, name)
+        target = thing.__init__ if inspect.isclass(thing) else thing
+        documentation = inspect.getdoc(thing)
+        for parameter in inspect.signature(target).parameters.values():
+            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                continue
+            if parameter.name not in ("self", "name"):
+                assert parameter.name in documentation, f"{name}({parameter.name}=)"

@@ -1,0 +1,348 @@
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_bit import HyperRule, __version__, cli, finetune, presets
+
+pytestmark = pytest.mark.tensorflow
+
+TINY = ("--depth", "1,1,1,1", "--width", "0.0625", "--batch-size", "16", "--crop-size", "32")
+COLOURS = ("blue [b]", "green", "red")
+COMMANDS = ("fine-tune", "predict", "plan", "presets", "demo")
+
+
+def photograph(channel, rng):
+    image = rng.integers(0, 120, (40, 36, 3)).astype(np.uint8)
+    image[4:36, 4:32, channel] = 255
+    return Image.fromarray(image)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of photographs of squares, with one broken file; class names try rich's markup."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for name in COLOURS:
+        (folder / name).mkdir()
+        for index in range(20):
+            picture = photograph(("red", "green", "blue [b]").index(name), rng)
+            picture.save(folder / name / f"{index}.png")
+    (folder / "red" / "broken.jpg").write_text("no picture")
+    return folder
+
+
+def start(arguments, **environment):
+    """The command in a process of its own, its output no terminal."""
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | environment
+    return subprocess.Popen(
+        [sys.executable, "-m", "keras_bit", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole_run(photos, tmp_path_factory):
+    """`keras-bit fine-tune` from the folder to the classifier, in a narrow window."""
+    output = tmp_path_factory.mktemp("cli") / "output"
+    settings = ("--schedule-length", "30", "--learning-rate", "0.02", "--steps-per-epoch", "8")
+    arguments = ("fine-tune", photos, *TINY, *settings, "--output", output)
+    with start(arguments, COLUMNS="40") as process:
+        out, error = process.communicate(timeout=300)
+    return types.SimpleNamespace(output=output, code=process.returncode, out=out, error=error)
+
+
+def lines_without_paths(text, *paths):
+    """Lines of `text`, less those that hold a path, which must not be broken up."""
+    return [line for line in text.splitlines() if not any(str(path) in line for path in paths)]
+
+
+def test_fine_tune_writes_the_run_and_says_how_it_went(whole_run):
+    assert whole_run.code == 0, whole_run.error
+    written = {path.name for path in whole_run.output.iterdir()}
+    files = {"model.keras", "label_names.json", "rule.json", "history.csv", "metrics.json"}
+    assert written == files | {"report.html", "report", "logs"}
+    rows = (whole_run.output / "history.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+    assert re.findall(r"^update (\d+):", whole_run.out, re.MULTILINE) == ["8", "16", "24", "30"]
+    accuracy = json.loads((whole_run.output / "metrics.json").read_text())["accuracy"]
+    assert f"Accuracy {accuracy:.2%} on 6 validation" in whole_run.out
+    assert "random weights" in " ".join(whole_run.out.split())
+
+
+def test_fine_tune_is_readable_in_a_narrow_window_and_in_a_pipe(whole_run):
+    assert max(map(len, whole_run.out.splitlines())) <= 40
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", whole_run.out + whole_run.error)
+
+
+def test_fine_tune_reports_what_it_leaves_out_and_nothing_else_on_stderr(whole_run):
+    (warning,) = whole_run.error.splitlines()
+    assert warning.startswith("keras-bit: warning: 1 of 61 ")
+    assert "broken.jpg" in warning
+
+
+def test_predict_names_the_classes_of_new_images(whole_run, photos, tmp_path, capsys):
+    rng = np.random.default_rng(7)
+    images = []
+    for channel, name in enumerate(("red", "green", "blue [b]")):
+        images.append(tmp_path / f"{name}.png")
+        photograph(channel, rng).save(images[-1])
+    assert cli.main(["predict", str(whole_run.output), *map(str, images), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [result["image"] for result in results] == list(map(str, images))
+    for result, image in zip(results, images, strict=True):
+        classes = [prediction["class"] for prediction in result["predictions"]]
+        assert classes[0] == image.stem and set(classes) == set(COLOURS)
+        shares = [prediction["probability"] for prediction in result["predictions"]]
+        assert sum(shares) == pytest.approx(1) and shares == sorted(shares, reverse=True)
+
+
+def test_predict_needs_the_model_s_folder_alone(whole_run, tmp_path, capsys, monkeypatch):
+    for name in ("model.keras", "label_names.json", "rule.json"):
+        shutil.copy(whole_run.output / name, tmp_path)
+    photograph(1, np.random.default_rng(3)).save(tmp_path / "a [b] photograph.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli.main(["predict", "model.keras", "a [b] photograph.png", "--top", "1"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 40
+    row = next(line for line in out.splitlines() if "%" in line)
+    assert "green" in row and "a [b]" in out and "red" not in out
+
+
+def test_predict_reports_unreadable_images_and_goes_on(whole_run, photos, tmp_path, capsys):
+    broken = photos / "red" / "broken.jpg"
+    missing = tmp_path / "missing.png"
+    images = [broken, photos / "red" / "0.png", missing]
+    assert cli.main(["predict", str(whole_run.output), *map(str, images)]) == 1
+    captured = capsys.readouterr()
+    assert "red" in captured.out and "broken" not in captured.out
+    assert [line.split(": ")[1] for line in captured.err.splitlines()] == [
+        str(broken),
+        str(missing),
+    ]
+    assert cli.main(["predict", str(whole_run.output), *map(str, images), "--json"]) == 1
+    results = json.loads(capsys.readouterr().out)
+    assert ["error" in result for result in results] == [True, False, True]
+
+
+def test_predict_in_batches_gives_each_image_its_own_class(whole_run, photos, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "PREDICTION_BATCH", 2)
+    images = [photos / name / "1.png" for name in COLOURS]
+    images.insert(1, photos / "red" / "broken.jpg")
+    cli.main(["predict", str(whole_run.output), *map(str, images), "--json", "--top", "1"])
+    results = json.loads(capsys.readouterr().out)
+    named = [result["predictions"][0]["class"] for result in results if "error" not in result]
+    assert named == list(COLOURS)
+    assert "error" in results[1]
+
+
+def test_predict_without_a_model(tmp_path, capsys):
+    assert cli.main(["predict", str(tmp_path), "image.png"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-bit: error: `MODEL` must be") and str(tmp_path) in error
+
+
+def test_an_output_folder_in_use_is_refused_before_the_images_are_read(whole_run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in whole_run.output.rglob("*")}
+    assert cli.main(["fine-tune", "no folder", "--output", str(whole_run.output)]) == 2
+    error = capsys.readouterr().err
+    assert "holds a run" in error and "overwrite" in error and len(error.splitlines()) == 1
+    assert cli.main(["demo", "--output", str(whole_run.output)]) == 2
+    assert {path: path.stat().st_mtime_ns for path in whole_run.output.rglob("*")} == before
+
+
+def test_an_interrupted_run_stops_quietly_and_keeps_its_best_weights(photos, tmp_path):
+    settings = ("--schedule-length", "100000", "--steps-per-epoch", "2")
+    arguments = ("fine-tune", photos, *TINY, *settings, "--output", tmp_path / "output")
+    with start(arguments) as process:
+        for line in process.stdout:
+            if line.startswith("update 4:"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "keras-bit: stopped"
+    assert "Traceback" not in error
+    assert (tmp_path / "output" / "unfinished" / "best.weights.h5").is_file()
+
+
+def test_plan_shows_data_rule_and_cache_without_training(photos, capsys):
+    options = ("--batch-size", "32", "--micro-batch-size", "8", "--schedule-length", "50")
+    sizes = ("--resize-edge", "100", "--crop-size", "80", "--no-random-flip", "--warmup")
+    assert cli.main(["plan", str(photos), *options, *sizes]) == 0
+    captured = capsys.readouterr()
+    words = [line.split() for line in captured.out.splitlines()]
+    assert ["blue", "[b]", "18", "2"] in words
+    assert ["3", "classes", "54", "6"] in words
+    rule = HyperRule(
+        (40, 36),
+        54,
+        32,
+        micro_batch_size=8,
+        schedule_length=50,
+        resize_edge=100,
+        crop_size=80,
+        random_flip=False,
+        warmup=True,
+    )
+    assert str(rule) in captured.out
+    assert "Cache of the images: 1.6 MB for training, 115.2 kB for validation" in captured.out
+    assert "1 files are left out" in captured.out and "broken.jpg: " in captured.out
+
+
+def test_plan_in_a_narrow_window_loses_nothing(photos, capsys, monkeypatch):
+    cli.main(["plan", str(photos)])
+    wide = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "40")
+    cli.main(["plan", str(photos)])
+    narrow = capsys.readouterr().out
+    assert max(map(len, lines_without_paths(narrow, photos))) <= 40
+    wide_words, narrow_words = (set(re.findall(r"[\w./-]+", text)) for text in (wide, narrow))
+    assert {"learning", "rate", "divided", "optimizer", "SGD", "4,000"} - {"4,000"} <= narrow_words
+    assert not {word for word in wide_words - narrow_words if word.isdigit()}
+
+
+def test_plan_lists_no_more_classes_than_a_page_holds(tmp_path, capsys):
+    for index in range(33):
+        (tmp_path / f"class{index:02}").mkdir()
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(tmp_path / f"class{index:02}" / f"{number}.png")
+    assert cli.main(["plan", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "class29" in out and "class30" not in out and "and 3 more" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["plan", "no folder"], "`path` must be a folder that exists. Received: path=no folder"),
+        (["plan", "PHOTOS", "--batch-size", "0"], "Received: batch_size=0"),
+        (["plan", "PHOTOS", "--micro-batch-size", "7"], "must divide `batch_size`"),
+        (["plan", "PHOTOS", "--validation-split", "1"], "`validation_split`"),
+        (["plan", "PHOTOS", "--examples-per-class", "99"], "`examples_per_class`"),
+        (["plan", "PHOTOS", "--min-edge", "50"], "min_edge=50"),
+    ],
+)
+def test_errors_are_one_line_and_code_2(photos, capsys, arguments, message):
+    arguments = [str(photos) if argument == "PHOTOS" else argument for argument in arguments]
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    error = captured.err.splitlines()[-1]
+    assert error.startswith("keras-bit: error: ") and message in error
+    assert "Traceback" not in captured.err
+
+
+def test_debug_shows_where_an_error_arose():
+    with pytest.raises(FileNotFoundError):
+        cli.main(["plan", "no folder", "--debug"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["train"],
+        ["fine-tune"],
+        ["predict", "model.keras"],
+        ["predict", "model.keras", "image.png", "--top", "0"],
+        ["fine-tune", "photos", "--depth", "many"],
+    ],
+)
+def test_wrong_usage_is_code_2(capsys, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert "usage: keras-bit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_that_is_accepted(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "40")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([command, "--help"])
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 40
+    example = " ".join(out.split("Example: ")[1].split())
+    assert example.startswith(f"keras-bit {command}")
+    assert cli._parser().parse_args(example.split()[1:]).run
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"keras-bit {__version__}\n"
+
+
+def test_presets_are_listed(capsys):
+    assert cli.main(["presets"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.split()]
+    assert [name for name in listed if name in presets()] == list(presets())
+
+
+def test_a_device_out_of_memory_gets_advice(monkeypatch, capsys):
+    import tensorflow as tf
+
+    def run(arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(cli, "_presets", run)
+    assert cli.main(["presets"]) == 2
+    assert "--micro-batch-size" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    def run(arguments):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(cli, "_presets", run)
+    with pytest.raises(KeyError):
+        cli.main(["presets"])
+
+
+def test_the_bar_of_a_terminal_counts_updates_and_fits_a_narrow_window():
+    from rich.console import Console
+
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=40, color_system=None)
+    rule = HyperRule(32, 100, 30, micro_batch_size=3, schedule_length=7)
+    logs = {"updates": 7, "loss": 1.0, "accuracy": 0.5, "val_loss": 2.0, "val_accuracy": 0.25}
+    with cli._training_progress(console, rule) as callback:
+        callback.on_train_begin(logs={})
+        for batch in range(70):
+            callback.on_train_batch_end(batch, logs={})
+        callback.on_epoch_end(0, logs)
+        callback.on_train_end(logs={})
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", file.getvalue())
+    assert "7/7" in shown
+    assert max(len(line.rstrip()) for line in re.split(r"[\r\n]+", shown)) <= 40
+    assert "update 7: loss 1.0000" in shown
+
+
+def test_the_demo_is_a_shortened_rule_on_digits(monkeypatch, capsys, tmp_path):
+    seen = {}
+
+    def fine_tune(data, **settings):
+        seen.update(settings, data=data)
+        metrics = {"accuracy": 0.5, "validation_images": 359, "best_update": 1}
+        metrics["training_seconds"] = 1.0
+        return types.SimpleNamespace(metrics=metrics, output=tmp_path)
+
+    monkeypatch.setattr(finetune, "fine_tune", fine_tune)
+    assert cli.main(["demo", "--output", str(tmp_path / "demo"), "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert str(seen["rule"]) in out and "random weights" in out
+    assert seen["rule"].schedule_length < 500 and seen["seed"] == 3
+    assert seen["data"].train_size + seen["data"].test_size == 1797
+    assert f"Report: {tmp_path / 'report.html'}" in out and "Accuracy 50.00%" in out

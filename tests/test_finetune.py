@@ -1,0 +1,307 @@
+import csv
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+import keras_bit
+from keras_bit import finetune, report
+
+pytestmark = pytest.mark.tensorflow
+
+TINY = {"depth": (1, 1, 1, 1), "width": 1 / 16}
+RULE = {"batch_size": 16, "schedule_length": 12, "crop_size": 32, "learning_rate": 0.05}
+FILES = {
+    "model.keras",
+    "label_names.json",
+    "rule.json",
+    "history.csv",
+    "metrics.json",
+    "report.html",
+    *(f"report/{name}" for name in report.PICTURE_FILES),
+}
+
+
+def colours(count, seed=0):
+    """Noise with a red, green or blue square: three classes that anything can learn."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = rng.integers(0, 120, (count, 32, 32, 3)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4:28, 4:28, label] = 255
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def data():
+    names = ("red", "green", "blue")
+    return keras_bit.ImageDataset.from_arrays(*colours(48), *colours(13, 1), label_names=names)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Puts a model that trains in a moment in the place of BiT."""
+
+    def build_model(num_classes, **kwargs):
+        layers = [keras.layers.GlobalAveragePooling2D(), keras_bit.ZeroInitHead(num_classes)]
+        model = keras.Sequential(layers)
+        model.build((None, None, None, 3))
+        return model
+
+    monkeypatch.setattr(finetune, "build_model", build_model)
+
+
+def files_in(folder):
+    folder = pathlib.Path(folder)
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {path.as_posix() for path in paths}
+
+
+def content_of(folder):
+    return {name: (pathlib.Path(folder) / name).read_bytes() for name in files_in(folder)}
+
+
+class RuinHead(keras.callbacks.Callback):
+    """Sets the bias of the head when an epoch begins."""
+
+    def __init__(self, bias, epoch):
+        super().__init__()
+        self.bias, self.epoch = np.array(bias), epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            self.model.layers[-1].bias.assign(self.bias)
+
+
+@pytest.fixture(scope="module")
+def whole_run(data, tmp_path_factory):
+    """One run of everything, which is best after its first epoch; read by several tests."""
+    output = tmp_path_factory.mktemp("run") / "deep" / "output"
+    lines = []
+    result = keras_bit.fine_tune(
+        data,
+        **TINY,
+        **RULE,
+        steps_per_epoch=5,
+        output=output,
+        callbacks=[RuinHead([0.0, 1e4, 0.0], epoch=1)],
+        verbose=0,
+        notify=lines.append,
+    )
+    return result, lines
+
+
+def test_a_run_leaves_its_files_and_nothing_else(whole_run):
+    result, _ = whole_run
+    written = files_in(result.output)
+    logs = {name for name in written if name.startswith("logs/")}
+    assert written - logs == FILES
+    assert {name.split("/")[1] for name in logs} == {"train", "validation"}
+    assert not (result.output / finetune.UNFINISHED_FOLDER).exists()
+
+
+def test_history_has_a_row_for_every_epoch_and_ends_with_the_schedule(whole_run):
+    result, _ = whole_run
+    with open(result.output / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["updates"]) for row in rows] == [5, 10, 12] == result.history["updates"]
+    rates = [float(row["learning_rate"]) for row in rows]
+    # The boundaries of a schedule of 12 are 5, 7 and 10.
+    assert rates == pytest.approx([0.05, 0.0005, 0.00005]) == result.history["learning_rate"]
+    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert [float(row[key]) for row in rows] == pytest.approx(result.history[key])
+
+
+def test_the_best_weights_are_the_result_and_not_the_last(whole_run, data):
+    result, _ = whole_run
+    accuracies = result.history["val_accuracy"]
+    assert accuracies[0] > accuracies[-1] == pytest.approx(4 / 13)
+    assert result.metrics["accuracy"] == pytest.approx(accuracies[0])
+    assert result.metrics["loss"] == pytest.approx(result.history["val_loss"][0], rel=1e-4)
+    assert result.metrics["best_update"] == 5
+    _, test = keras_bit.pipelines(data, result.rule)
+    loss, accuracy = result.model.evaluate(test, verbose=0)
+    assert (loss, accuracy) == pytest.approx(
+        (result.metrics["loss"], result.metrics["accuracy"]), rel=1e-4
+    )
+
+
+def test_the_saved_model_gives_the_same_logits_and_takes_any_size(whole_run, data):
+    result, _ = whole_run
+    saved = keras.saving.load_model(result.output / "model.keras")
+    images = colours(5, 2)[0].astype("float32") / 255
+    expected = result.model.predict(images, verbose=0)
+    np.testing.assert_allclose(saved.predict(images, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    assert saved(np.zeros((1, 48, 40, 3), "float32")).shape == (1, 3)
+    assert not saved.compiled
+
+
+def test_rule_labels_and_metrics_can_be_read_back(whole_run):
+    result, _ = whole_run
+    stored = json.loads((result.output / "rule.json").read_text())
+    assert keras_bit.HyperRule.from_config(stored["config"]) == result.rule
+    assert (stored["crop_size"], stored["boundaries"]) == (32, list(result.rule.boundaries))
+    names = json.loads((result.output / "label_names.json").read_text())
+    assert names == ["red", "green", "blue"]
+    metrics = json.loads((result.output / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert (metrics["training_images"], metrics["validation_images"]) == (48, 13)
+    assert metrics["weights"] == "random"
+
+
+def test_a_run_says_that_its_weights_are_random(whole_run):
+    _, lines = whole_run
+    assert "random weights, as no preset was given" in lines[0]
+
+
+def test_an_output_folder_that_holds_anything_is_refused_untouched(whole_run, data, tmp_path):
+    result, _ = whole_run
+    before = content_of(result.output)
+    with pytest.raises(FileExistsError, match="which holds a run"):
+        keras_bit.fine_tune(data, **RULE, output=result.output)
+    assert content_of(result.output) == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="which holds files"):
+        keras_bit.fine_tune(data, **RULE, output=tmp_path)
+    with pytest.raises(NotADirectoryError, match="`output`"):
+        keras_bit.fine_tune(data, **RULE, output=tmp_path / "notes.txt")
+    assert files_in(tmp_path) == {"notes.txt"}
+
+
+def test_overwriting_replaces_the_run_and_keeps_other_files(data, quick, tmp_path):
+    finetune.fine_tune(data, **RULE, output=tmp_path, verbose=0)
+    mine = {"notes.txt", "report/notes.txt", "logs/notes.txt"}
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    old_logs = {name for name in files_in(tmp_path) if "tfevents" in name}
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(FILES <= files_in(tmp_path))
+    )
+    finetune.fine_tune(
+        data, **RULE, output=tmp_path, overwrite=True, report=False, callbacks=[look], verbose=0
+    )
+    assert seen and all(seen), "the old run must stay until the new one is complete"
+    left = files_in(tmp_path)
+    logs = {name for name in left if "tfevents" in name}
+    no_report = {name for name in FILES if not name.startswith("report")}
+    assert left - logs == no_report | mine
+    assert len(logs) == 2 and not logs & old_logs
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop(*arguments, **keywords):
+    raise Stop
+
+
+def test_a_run_that_fails_before_its_first_validation_leaves_nothing(data, quick, tmp_path):
+    failing = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+    with pytest.raises(Stop):
+        finetune.fine_tune(data, **RULE, output=tmp_path, callbacks=[failing], verbose=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_fails_later_leaves_its_best_weights_apart(data, quick, tmp_path):
+    failing = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    with pytest.raises(Stop):
+        finetune.fine_tune(data, **RULE, output=tmp_path, callbacks=[failing], verbose=0)
+    names = files_in(tmp_path)
+    assert {"unfinished/best.weights.h5", "unfinished/history.csv"} <= names
+    assert all(name.startswith("unfinished/") for name in names)
+    with pytest.raises(FileExistsError, match="an unfinished run"):
+        finetune.fine_tune(data, **RULE, output=tmp_path, verbose=0)
+    finetune.fine_tune(data, **RULE, output=tmp_path, overwrite=True, verbose=0)
+    assert FILES <= files_in(tmp_path)
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(data, quick):
+    ruin = RuinHead([np.nan] * 3, epoch=1)
+    settings = {"steps_per_epoch": 2, "callbacks": [ruin], "verbose": 0}
+    with pytest.raises(FloatingPointError, match="nan before update 4"):
+        finetune.fine_tune(data, **RULE, **settings)
+
+
+def test_without_output_nothing_is_written(data, quick, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    result = finetune.fine_tune(data, **RULE, verbose=0)
+    assert result.output is None
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+    assert result.metrics["accuracy"] == max(result.history["val_accuracy"])
+
+
+def test_the_seed_decides_the_run(data, quick):
+    losses = [
+        finetune.fine_tune(data, **RULE, seed=seed, verbose=0).history["loss"] for seed in (1, 1, 2)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_split_batch_makes_one_update(data, quick):
+    result = finetune.fine_tune(data, **RULE, micro_batch_size=4, steps_per_epoch=8, verbose=0)
+    assert result.history["updates"] == [2, 4, 6, 8, 10, 12]
+
+
+def test_batch_size_is_64_by_default_and_the_rest_follows_from_the_data(data, quick):
+    result = finetune.fine_tune(data, schedule_length=1, crop_size=32, verbose=0)
+    assert result.rule == keras_bit.HyperRule(32, 48, 64, schedule_length=1, crop_size=32)
+
+
+def test_arguments_that_contradict_each_other(data):
+    rule = keras_bit.HyperRule(32, 48)
+    with pytest.raises(ValueError, match="beside `rule`.*Received: crop_size"):
+        keras_bit.fine_tune(data, rule=rule, crop_size=32)
+    with pytest.raises(ValueError, match="beside `preset`.*depth=101"):
+        finetune.build_model(3, preset="m-r50x1", depth=101)
+    with pytest.raises(TypeError, match="crop_sise"):
+        keras_bit.fine_tune(data, crop_sise=32)
+
+
+def test_build_model_is_a_trainable_bit():
+    model = finetune.build_model(7, **TINY)
+    backbone, head = model.layers
+    assert isinstance(backbone, keras_bit.BiTBackbone)
+    assert isinstance(head, keras_bit.ZeroInitHead)
+    assert not model.non_trainable_variables
+    logits = keras.ops.convert_to_numpy(model(np.ones((2, 32, 32, 3), "float32")))
+    np.testing.assert_array_equal(logits, np.zeros((2, 7)))
+
+
+def test_evaluate_of_a_hand_example():
+    logits = np.log([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1]])
+    metrics = finetune.evaluate(logits, np.array([0, 0, 1, 1]))
+    expected = -np.log([0.5, 0.5, 0.8, 0.4]).mean()
+    assert metrics["loss"] == pytest.approx(expected)
+    assert metrics["accuracy"] == 0.75
+    assert metrics["mean_class_accuracy"] == 0.75
+    metrics = finetune.evaluate(logits, np.array([0, 0, 0, 1]))
+    assert metrics["accuracy"] == pytest.approx(0.5)
+    assert metrics["mean_class_accuracy"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_evaluate_of_a_class_with_no_probability_is_finite():
+    assert np.isfinite(finetune.evaluate(np.array([[1e5, 0.0]]), np.array([1]))["loss"])
+
+
+def test_memory_growth_is_set_on_every_gpu_that_allows_it(monkeypatch):
+    import tensorflow as tf
+
+    grown = []
+
+    def set_growth(gpu, enable):
+        if gpu == "in use":
+            raise RuntimeError("Physical devices cannot be modified after being initialized")
+        grown.append((gpu, enable))
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["in use", "second"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", set_growth)
+    finetune.set_memory_growth()
+    assert grown == [("second", True)]

@@ -1,0 +1,366 @@
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from keras_bit.data.cache import cache_images, resize
+from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.pipeline import cache_size, pipelines
+from keras_bit.data.sampler import Sampler
+from keras_bit.hyperrule import HyperRule
+from keras_bit.layers.mixup import MixUp
+from tests.splits import CountingSplit
+
+pytestmark = pytest.mark.tensorflow
+
+EDGE, CROP, CLASSES = 12, 8, 3
+
+
+def make_data(train_size=10, test_size=7, edge=EDGE, seed=0):
+    """Random images; a training image's first class ids tell it apart from the others."""
+    rng = np.random.default_rng(seed)
+    sides = []
+    for size in (train_size, test_size):
+        sides += [rng.integers(0, 256, (size, edge, edge, 3), np.uint8), np.arange(size) % CLASSES]
+    return ImageDataset.from_arrays(*sides)
+
+
+def make_rule(batch_size=4, **changes):
+    changes = {"resize_edge": EDGE, "crop_size": CROP, **changes}
+    return HyperRule(EDGE, 10, batch_size, **changes)
+
+
+def take(dataset, count):
+    """Images and labels of `count` batches, each joined along the batch."""
+    batches = [tuple(part.numpy() for part in batch) for batch in itertools.islice(dataset, count)]
+    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+
+def take_train(data, rule, count, **options):
+    return take(pipelines(data, rule, **options)[0], count)
+
+
+def assert_same(first, second):
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def scaled(images):
+    """Images in [0, 255] as the model gets them."""
+    return np.array(images, np.float32) * np.float32(1 / 255)
+
+
+def images_of(data):
+    return np.stack(list(data.train.map(np.array)))
+
+
+def expected_batches(data, rule, steps, seed=0):
+    """The stream before mixing, cut out of the images by plain slices."""
+    images, sampler = images_of(data), Sampler(data.train_size, rule, seed)
+    crops, labels = [], []
+    for step, positions in enumerate(itertools.islice(sampler.positions(0), steps)):
+        for row, top, left, flip in zip(positions, *sampler.windows(step), strict=True):
+            window = images[row, top : top + rule.crop_size, left : left + rule.crop_size]
+            crops.append(window[:, ::-1] if flip else window)
+            labels.append(np.eye(CLASSES, dtype=np.float32)[data.train.labels[row]])
+    return np.stack(crops), np.stack(labels)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_elements_have_static_shapes_and_known_length(dtype, alpha):
+    import tensorflow as tf
+
+    rule = make_rule(mixup_alpha=alpha, micro_batch_size=2)
+    train, test = pipelines(make_data(), rule, dtype=dtype)
+    assert train.element_spec == (
+        tf.TensorSpec((2, CROP, CROP, 3), dtype),
+        tf.TensorSpec((2, CLASSES), tf.float32),
+    )
+    assert test.element_spec == (
+        tf.TensorSpec((None, CROP, CROP, 3), dtype),
+        tf.TensorSpec((None, CLASSES), tf.float32),
+    )
+    assert train.cardinality() == tf.data.INFINITE_CARDINALITY
+    assert test.cardinality() == 4
+    for spec, batch in zip(train.element_spec, next(iter(train)), strict=True):
+        assert spec.is_compatible_with(batch)
+
+
+def test_training_images_are_windows_of_the_cached_ones():
+    data, rule = make_data(), make_rule()
+    crops, labels = expected_batches(data, rule, steps=8)
+    assert_same(take_train(data, rule, 8, dtype="uint8"), (crops, labels))
+    assert_same(take_train(data, rule, 8), (scaled(crops), labels))
+
+
+def test_every_image_comes_once_an_epoch_in_changing_order():
+    data, rule = make_data(), make_rule(resize_edge=None, random_crop=False, random_flip=False)
+    stream, labels = take_train(data, rule, 10, dtype="uint8")
+    resized = [resize(image, CROP) for image in images_of(data)]
+    numbers = np.array([[np.array_equal(x, image) for image in resized] for x in stream])
+    order = numbers.argmax(axis=1).reshape(4, 10)
+    assert numbers.sum() == 40
+    np.testing.assert_array_equal(np.sort(order, axis=1), np.tile(np.arange(10), (4, 1)))
+    assert len(np.unique(order, axis=0)) == 4
+    np.testing.assert_array_equal(labels.argmax(axis=1), order.ravel() % CLASSES)
+
+
+def test_flips_are_honoured_without_crops():
+    data, rule = make_data(), make_rule(200, resize_edge=None, random_crop=False)
+    stream, _ = take_train(data, rule, 1, dtype="uint8")
+    resized = np.stack([resize(image, CROP) for image in images_of(data)])
+    plain, flipped = (
+        (stream[:, None] == images).all(axis=(2, 3, 4)).any(axis=1)
+        for images in (resized, resized[:, :, ::-1])
+    )
+    assert np.all(plain ^ flipped) and 70 < flipped.sum() < 130
+
+
+def test_stream_depends_on_the_seed_alone():
+    data, rule = make_data(), make_rule(mixup_alpha=0.3)
+    first = take_train(data, rule, 6, seed=3)
+    assert_same(take_train(data, rule, 6, seed=3), first)
+    assert np.any(take_train(data, rule, 6, seed=4)[0] != first[0])
+
+
+@pytest.mark.parametrize("micro_batch_size", [4, 2])
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_initial_step_equals_skipping_that_many_updates(alpha, micro_batch_size):
+    data, rule = make_data(), make_rule(micro_batch_size=micro_batch_size, mixup_alpha=alpha)
+    pieces = rule.accumulation_steps
+    whole = take_train(data, rule, 9 * pieces)
+    resumed = take_train(data, rule, 4 * pieces, initial_step=5)
+    assert_same(resumed, [part[5 * 4 :] for part in whole])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_mixing_is_mixups_with_a_new_weight_each_step(dtype):
+    import tensorflow as tf
+
+    data, rule = make_data(), make_rule(mixup_alpha=0.3)
+    crops, labels = expected_batches(data, rule, steps=5)
+    sampler, mixup = Sampler(10, rule, 0), MixUp(0.3)
+    steps = tf.data.Dataset.range(5)  # TFP draws other numbers outside of `tf.data`
+    weights = [float(w) for w in steps.map(lambda s: mixup.draw_weight(sampler.weight_seed(s)))]
+    assert len(set(weights)) == 5
+    mixed_images, mixed_labels = take_train(data, rule, 5, dtype=dtype)
+    scale, tolerance = (1, 0.501) if dtype == "uint8" else (255, 1e-6)
+    for step, weight in enumerate(weights):
+        batch = slice(4 * step, 4 * step + 4)
+        for mixed, plain, bound in (
+            (mixed_images, crops / scale, tolerance),
+            (mixed_labels, labels, 1e-6),
+        ):
+            expected = weight * plain[batch] + (1 - weight) * plain[batch][::-1]
+            np.testing.assert_allclose(mixed[batch], expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3])
+def test_micro_batches_joined_equal_the_unsplit_batch(alpha, micro_batch_size, dtype):
+    data, rule = make_data(), make_rule(6, mixup_alpha=alpha)
+    split = rule.replace(micro_batch_size=micro_batch_size)
+    whole = take_train(data, rule, 4, dtype=dtype)
+    assert_same(take_train(data, split, 4 * split.accumulation_steps, dtype=dtype), whole)
+
+
+def test_float_and_uint8_agree():
+    data, rule = make_data(), make_rule(mixup_alpha=0.3)
+    floats, _ = take_train(data, rule, 5)
+    integers, _ = take_train(data, rule, 5, dtype="uint8")
+    assert floats.dtype == np.float32 and integers.dtype == np.uint8
+    np.testing.assert_array_equal(np.rint(floats * np.float32(255)), integers)
+
+
+def test_mixed_white_is_never_more_than_white():
+    white = np.full((4, EDGE, EDGE, 3), 255, np.uint8)
+    data = ImageDataset.from_arrays(white, [0, 1, 0, 1], white, [0, 1, 0, 1])
+    images, _ = take_train(data, make_rule(mixup_alpha=1.0), 60)
+    assert images.max() == 1.0 and images.min() > 0.999999
+
+
+@pytest.mark.parametrize(("test_edge", "edge"), [(None, CROP), (EDGE, EDGE), (20, 20)])
+def test_test_side_is_resized_and_nothing_else(test_edge, edge):
+    data = make_data()
+    _, test = pipelines(data, make_rule(mixup_alpha=0.3, batch_size=4), test_edge=test_edge)
+    batches = list(test)
+    assert [len(images) for images, _ in batches] == [4, 3]
+    for _ in range(2):
+        images, labels = take(test, 2)
+        expected = [resize(image, edge) for image in data.test.map(np.array)]
+        np.testing.assert_array_equal(images, scaled(expected))
+        np.testing.assert_array_equal(labels, np.eye(CLASSES)[data.test.labels])
+
+
+def test_test_side_comes_in_micro_batches_as_uint8():
+    _, test = pipelines(make_data(), make_rule(micro_batch_size=2), dtype="uint8")
+    assert [images.shape[0] for images, _ in test] == [2, 2, 2, 1]
+    assert next(iter(test))[0].dtype == "uint8"
+
+
+def make_split_data(**options):
+    rng = np.random.default_rng(0)
+    train, test = rng.integers(0, 256, (2, 6, 10, 14, 3), np.uint8)
+    sides = [CountingSplit(side, labels=range(6), **options) for side in (train, test)]
+    return types.SimpleNamespace(train=sides[0], test=sides[1], num_classes=6)
+
+
+def test_unreadable_images_never_come():
+    data = make_split_data(broken=(0, 3))
+    with pytest.warns(UserWarning, match="2 of 6 .* could not be read"):
+        train, test = pipelines(data, make_rule(random_crop=False, resize_edge=None))
+    assert sorted(take(train, 2)[1].argmax(axis=1)) == [1, 1, 2, 2, 4, 4, 5, 5]
+    images, labels = take(test, 1)
+    np.testing.assert_array_equal(labels.argmax(axis=1), [1, 2, 4, 5])
+    expected = scaled(resize(data.test.images[4], CROP))
+    np.testing.assert_array_equal(images[2], expected)
+
+
+def test_a_cache_on_disk_gives_the_same_as_memory_and_is_used_again(tmp_path):
+    data, rule = make_split_data(), make_rule(mixup_alpha=0.3)
+    train, test = pipelines(data, rule)
+    in_memory = take(train, 5), take(test, 2)
+    for _ in range(2):
+        train, test = pipelines(data, rule, tmp_path)
+        assert_same(take(train, 5), in_memory[0])
+        assert_same(take(test, 2), in_memory[1])
+    assert (data.train.decoded, data.test.decoded) == (12, 12)
+    pipelines(data, rule.replace(resize_edge=EDGE + 1), tmp_path)
+    assert (data.train.decoded, data.test.decoded) == (18, 12)
+
+
+def resident_bytes():
+    """Anonymous memory of this process: what is not backed by a file."""
+    with open("/proc/self/status") as file:
+        (line,) = (line for line in file if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="tells memory use on Linux")
+def test_an_epoch_over_a_cache_on_disk_holds_little_of_it_in_memory(tmp_path):
+    count, edge = 300, 320
+    images = np.broadcast_to(np.uint8(7), (count, edge, edge, 3))
+    data = types.SimpleNamespace(
+        train=CountingSplit(images), test=CountingSplit(images[:8]), num_classes=2
+    )
+    rule = make_rule(resize_edge=edge, crop_size=16)
+    assert cache_size(count, edge) > 90e6
+    cache_images(data.train, edge, "train", tmp_path)
+    train, _ = pipelines(data, rule, tmp_path)
+    iterator = iter(train)
+    next(iterator)
+    before = resident_bytes()
+    for _ in range(count // rule.batch_size):
+        assert np.all(next(iterator)[0] == scaled(7))
+    assert resident_bytes() - before < 20e6
+
+
+def small_model():
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="sgd", loss=loss, metrics=["accuracy"])
+    return model
+
+
+def fit(model, train, test):
+    return model.fit(
+        train, validation_data=test, steps_per_epoch=5, epochs=2, shuffle=False, verbose=0
+    )
+
+
+def test_fit_takes_both_sides():
+    train, test = pipelines(make_data(), make_rule(mixup_alpha=0.3, micro_batch_size=2))
+    model = small_model()
+    history = fit(model, train, test).history
+    assert len(history["loss"]) == len(history["val_loss"]) == 2
+    assert model.optimizer.iterations == 10
+
+
+def test_two_replicas_train_as_one(two_replicas):
+    def trained():
+        keras.utils.set_random_seed(0)
+        model = small_model()
+        train, test = pipelines(make_data(), make_rule(mixup_alpha=0.3))
+        history = fit(model, train, test).history
+        return model.get_weights(), history["val_loss"]
+
+    weights, losses = trained()
+    with two_replicas.scope():
+        split_weights, split_losses = trained()
+    np.testing.assert_allclose(split_losses, losses, rtol=1e-5)
+    for one, other in zip(weights, split_weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def run_script(script, **environment):
+    root = os.path.dirname(os.path.dirname(__file__))
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env=environment,
+        timeout=120,
+    )
+
+
+def test_keras_on_jax_trains_and_an_interrupted_program_ends():
+    # Batches in preparation must not keep the interpreter from ending.
+    done = run_script(
+        """
+        import keras, numpy as np
+        from tests.test_pipeline import fit, make_data, make_rule, pipelines, small_model
+
+        assert keras.backend.backend() == "jax"
+        train, test = pipelines(make_data(), make_rule(mixup_alpha=0.3, micro_batch_size=2))
+        history = fit(small_model(), train, test).history
+        print(len(history["val_loss"]))
+        data = make_data(train_size=100, edge=256)
+        rule = make_rule(64, resize_edge=256, crop_size=224, mixup_alpha=0.3)
+        iterator = iter(pipelines(data, rule)[0])
+        next(iterator)
+        raise KeyboardInterrupt
+        """,
+        KERAS_BACKEND="jax",
+    )
+    assert done.stdout == "2\n" and "KeyboardInterrupt" in done.stderr, done.stderr
+
+
+def test_missing_tensorflow_is_told():
+    done = run_script(
+        """
+        import sys
+        sys.modules["tensorflow"] = None
+        from keras_bit.data.pipeline import pipelines
+        from keras_bit.hyperrule import HyperRule
+        pipelines(None, HyperRule(32, 100))
+        """,
+        KERAS_BACKEND="jax",
+    )
+    assert "ImportError: `pipelines` needs TensorFlow" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float16"}, "`dtype` must be one of .* Received: dtype='float16'"),
+        ({"seed": -1}, "`seed` must .* Received: seed=-1"),
+        ({"initial_step": -1}, "`initial_step` must .* Received: initial_step=-1"),
+        ({"initial_step": 1.5}, "`initial_step` must .* Received: initial_step=1.5"),
+        ({"test_edge": 0}, "`test_edge` must .* Received: test_edge=0"),
+    ],
+)
+def test_invalid_arguments_are_refused_before_any_work(options, message):
+    data = make_split_data()
+    with pytest.raises(ValueError, match=message):
+        pipelines(data, make_rule(), **options)
+    assert data.train.decoded == data.test.decoded == 0

@@ -1,0 +1,35 @@
+import functools
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_bit
+
+README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    """As printed, but for the size of the network and the length of the schedule."""
+    for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = np.full((40, 50, 3), color, "uint8")
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    small = keras_bit.BiTBackbone(depth=(1, 1, 1, 1), width=0.125)
+    monkeypatch.setattr(keras_bit.BiTBackbone, "from_preset", lambda name: small)
+    short = functools.partial(keras_bit.HyperRule, schedule_length=10, crop_size=32)
+    monkeypatch.setattr(keras_bit, "HyperRule", short)
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    assert len(code.strip().splitlines()) <= 11
+    exec(code, {})
+    assert (tmp_path / "photos.keras").exists()
+
+
+@pytest.mark.parametrize("name", keras_bit.__all__)
+def test_every_public_name_is_mentioned(name):
+    if name not in ("ImageDataset", "presets"):
+        assert f"`{name}" in README
