@@ -45,7 +45,8 @@ def pytest_generate_tests(metafunc):
     if {"race", "contender"} <= set(metafunc.fixturenames):
         races = metafunc.module.races(metafunc.config.getoption("--full"))
         metafunc.parametrize(
-            ("race", "contender"), [_entry(race, name) for race in races for name in race.contenders]
+            ("race", "contender"),
+            [_entry(race, name) for race in races for name in race.contenders],
         )
 
 

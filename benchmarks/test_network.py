@@ -1,5 +1,6 @@
 """Forward pass and training step of R50x1, beside a plain Keras 3 rendering and timm."""
 
+import functools
 from functools import partial
 from typing import NamedTuple
 
@@ -24,17 +25,19 @@ class Case(NamedTuple):
         name = "R50x1" if self.units == (3, 4, 6, 3) else f"units {self.units}"
         return f"{name}, {self.edge} px, batch {self.batch_size}"
 
-    def weights(self):
-        """The arrays that all contenders start from."""
-        keras.utils.set_random_seed(0)
-        named = keras_bit.BiTBackbone(self.units).named_weights()
-        return {name: keras.ops.convert_to_numpy(value) for name, value in named.items()}
-
     def batch(self):
         """Images in [0, 1] and one-hot labels."""
         rng = np.random.default_rng(0)
         images = rng.random((self.batch_size, self.edge, self.edge, 3), np.float32)
         return images, np.eye(CLASSES, dtype="float32")[rng.integers(CLASSES, size=len(images))]
+
+
+@functools.cache
+def weights_of(units):
+    """The arrays that all contenders start from."""
+    keras.utils.set_random_seed(0)
+    named = keras_bit.BiTBackbone(units).named_weights()
+    return {name: keras.ops.convert_to_numpy(value) for name, value in named.items()}
 
 
 SMALL = Case((1, 1, 1, 1), edge=64, batch_size=2)
@@ -90,8 +93,9 @@ def test_contenders_take_the_same_training_steps():
 
 def _backbone(case):
     backbone = keras_bit.BiTBackbone(case.units)
-    for name, variable in backbone.named_weights().items():
-        variable.assign(case.weights()[name])
+    variables = backbone.named_weights()
+    for name, array in weights_of(case.units).items():
+        variables[name].assign(array)
     return backbone
 
 
@@ -100,7 +104,7 @@ def _folded(case):
 
 
 def _plain(case):
-    return plain_keras(case.units, case.weights())
+    return plain_keras(case.units, weights_of(case.units))
 
 
 def _keras_forward(make, jit_compile, case):
@@ -126,7 +130,7 @@ def _timm(case, layout, num_classes=0):
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     layout = getattr(torch, layout)
-    network = timm_network(case.units, case.weights(), num_classes)
+    network = timm_network(case.units, weights_of(case.units), num_classes)
     images, labels = map(torch.from_numpy, case.batch())
     images = (2 * images - 1).permute(0, 3, 1, 2)
     return (

@@ -57,8 +57,8 @@ def main(argv=None):
         # These speak to those who write code, not to those who run it.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            if arguments.needs_keras and not arguments.debug:
-                _import_keras()
+            if not arguments.debug:
+                _import_quietly(arguments.libraries)
             return arguments.run(arguments) or 0
         except KeyboardInterrupt:
             print("keras-bit: stopped", file=sys.stderr)
@@ -70,15 +70,18 @@ def main(argv=None):
             return FAILED
 
 
-def _import_keras():
-    """Imports Keras without the messages of TensorFlow's start."""
+def _import_quietly(libraries):
+    """Imports `libraries` without the messages of TensorFlow's start."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow 2.19 and later heed the variable only once they are imported.
+    # TensorFlow 2.19 and later do not heed the variable before they have looked for GPUs.
     error_output = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        importlib.import_module("keras")
+        for library in libraries:
+            importlib.import_module(library)
+        if "tensorflow" in sys.modules:
+            sys.modules["tensorflow"].config.list_physical_devices()
     finally:
         os.dup2(error_output, 2)
         os.close(error_output)
@@ -121,7 +124,7 @@ def _parser():
     return parser
 
 
-def _add_command(commands, usage, run, summary, example, needs_keras=True):
+def _add_command(commands, usage, run, summary, example, libraries=()):
     name = usage.split()[0]
     parser = commands.add_parser(
         name,
@@ -136,7 +139,7 @@ def _add_command(commands, usage, run, summary, example, needs_keras=True):
         action="store_true",
         help="show tracebacks, and what TensorFlow says at its start",
     )
-    parser.set_defaults(run=run, needs_keras=needs_keras)
+    parser.set_defaults(run=run, libraries=libraries)
     return parser
 
 
@@ -147,6 +150,7 @@ def _add_fine_tune(commands):
         _fine_tune,
         "Fine-tune BiT on a folder of photographs and write the classifier and a report",
         "keras-bit fine-tune photos --batch-size 64 --output photos-bit",
+        ("keras", "tensorflow"),
     )
     _add_data_options(parser)
     _add_rule_options(parser)
@@ -186,6 +190,7 @@ def _add_predict(commands):
         _predict,
         "Name the classes of images",
         "keras-bit predict photos-bit cat.jpg dog.jpg --top 3",
+        ("keras", "tensorflow"),
     )
     parser.add_argument(
         "model", metavar="MODEL", help="output folder of a run, or the model.keras in it"
@@ -204,20 +209,14 @@ def _add_plan(commands):
         _plan,
         "Show what a run on a folder would do, without training",
         "keras-bit plan photos --batch-size 64",
+        ("keras",),
     )
     _add_data_options(parser)
     _add_rule_options(parser)
 
 
 def _add_presets(commands):
-    _add_command(
-        commands,
-        "presets",
-        _presets,
-        "List the released weights",
-        "keras-bit presets",
-        needs_keras=False,
-    )
+    _add_command(commands, "presets", _presets, "List the released weights", "keras-bit presets")
 
 
 def _add_demo(commands):
@@ -227,6 +226,7 @@ def _add_demo(commands):
         _demo,
         "Learn to read handwritten digits in a minute or two, without network or GPU",
         "keras-bit demo --output digits",
+        ("keras", "tensorflow"),
     )
     _add_output_options(parser, "keras-bit-demo")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")

@@ -16,11 +16,9 @@ from keras_bit import report as run_report
 from keras_bit.callbacks import fit_hyperrule
 from keras_bit.data.pipeline import pipelines
 from keras_bit.hyperrule import HyperRule
-from keras_bit.layers.backbone import BiTBackbone
-from keras_bit.layers.head import ZeroInitHead
+from keras_bit.layers.classifier import assemble, build_classifier
 
 BATCH_SIZE = 64
-ANY_SIZE = (None, None, None, 3)
 MODEL_FILE = "model.keras"
 LABELS_FILE = "label_names.json"
 RULE_FILE = "rule.json"
@@ -120,7 +118,8 @@ def fine_tune(
         A `FineTuneResult`. Its `metrics` are `loss`, `accuracy` and `mean_class_accuracy` on the
         validation images, `best_update` (the updates after which the best weights stood),
         `training_seconds`, `training_images`, `validation_images`, `classes`, `weights` (the
-        preset or `"random"`), `parameters`, `seed` and `keras` (its version and backend).
+        preset or `"random"`), `parameters`, `seed`, `keras` (its version and backend) and
+        `devices`.
 
     Raises:
         FileExistsError: If `output` is not empty and `overwrite` is not set.
@@ -144,7 +143,7 @@ def fine_tune(
         say = notify or (print if verbose else _silent)
         keras.utils.set_random_seed(seed)
         set_memory_growth()
-        model = build_model(data.num_classes, preset=preset, depth=depth, width=width)
+        model = build_classifier(data.num_classes, preset=preset, depth=depth, width=width)
         say(_opening(data, model, preset))
         train, test = pipelines(data, rule, cache_dir, seed=seed)
         callbacks = [*_callbacks(model, folder, logged=output is not None), *callbacks]
@@ -165,6 +164,7 @@ def fine_tune(
             "parameters": model.count_params(),
             "seed": seed,
             "keras": f"{keras.version()} on {keras.backend.backend()}",
+            "devices": _devices(),
         }
         if output is not None:
             say("Saving the model and drawing the report." if report else "Saving the model.")
@@ -187,32 +187,6 @@ def set_memory_growth():
     for gpu in tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError, ValueError):
             tf.config.experimental.set_memory_growth(gpu, True)
-
-
-def build_model(num_classes, *, preset=None, depth=50, width=1):
-    """A built `keras.Sequential` of `BiTBackbone` and `ZeroInitHead` for images of any size.
-
-    Args:
-        num_classes: Number of classes.
-        preset: Name of released weights; `None` for random ones.
-        depth: Depth of the backbone where there is no preset.
-        width: Width of the backbone where there is no preset.
-
-    Raises:
-        ValueError: If a depth or width stands beside a preset, which has its own.
-    """
-    if preset is None:
-        backbone = BiTBackbone(depth, width)
-    elif (depth, width) == (50, 1):
-        backbone = BiTBackbone.from_preset(preset)
-    else:
-        raise ValueError(
-            "`depth` and `width` must be left out beside `preset`, which decides them. "
-            f"Received: preset={preset!r}, depth={depth}, width={width}"
-        )
-    model = keras.Sequential([backbone, ZeroInitHead(num_classes)])
-    model.build(ANY_SIZE)
-    return model
 
 
 def check_output(output, overwrite=False):
@@ -283,8 +257,12 @@ def _opening(data, model, preset):
     return (
         f"{data.train_size:,} training and {data.test_size:,} validation images in "
         f"{data.num_classes:,} classes. BiT with {model.count_params():,} parameters starts from "
-        f"{weights}."
+        f"{weights}. It trains on {_devices()}."
     )
+
+
+def _devices():
+    return ", ".join(keras.distribution.list_devices())
 
 
 def _callbacks(model, folder, logged):
@@ -333,9 +311,7 @@ def _predict(model, dataset):
 def _save(folder, model, label_names, rule, metrics):
     # A fresh Sequential of the same layers has no optimizer: its momentum would double the file
     # and belongs to the last update, not to the best one.
-    saved = keras.Sequential(model.layers)
-    saved.build(ANY_SIZE)
-    saved.save(folder / MODEL_FILE)
+    assemble(model.layers).save(folder / MODEL_FILE)
     contents = {LABELS_FILE: label_names, RULE_FILE: _decisions(rule), METRICS_FILE: metrics}
     for name, content in contents.items():
         with run_report.written_whole(folder / name) as temporary:

@@ -12,13 +12,11 @@ from keras_bit.checks import check_integer
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import pipelines
 from keras_bit.hyperrule import HyperRule
-from keras_bit.layers.backbone import BiTBackbone
-from keras_bit.layers.head import ZeroInitHead
+from keras_bit.layers.classifier import build_classifier, check_architecture
 
 MIXUP_ALPHAS = (0.0, 0.1, 0.2)
 SCHEDULE_FACTORS = (0.5, 1.0, 2.0)
 LEARNING_RATE_FACTORS = (0.1, 10.0)
-ANY_SIZE = (None, None, None, 3)
 OUT_OF_MEMORY = ("OOM when allocating", "RESOURCE_EXHAUSTED", "out of memory", "Out of memory")
 
 
@@ -107,11 +105,7 @@ class HyperBiT(keras_tuner.HyperModel):
                     f"`{argument}` must be a keras_bit.{kind.__name__}. "
                     f"Received: {argument}={value!r}"
                 )
-        if preset is not None and (depth, width) != (50, 1):
-            raise ValueError(
-                "`depth` and `width` must be left out beside `preset`, which decides them. "
-                f"Received: preset={preset!r}, depth={depth}, width={width}"
-            )
+        check_architecture(preset, depth, width)
         self.data = data
         self.rule = rule
         self.preset = preset
@@ -142,8 +136,9 @@ class HyperBiT(keras_tuner.HyperModel):
     def build(self, hp):
         """Returns the compiled model of a trial, for images of any size."""
         with _failed_when_out_of_memory():
-            model = keras.Sequential([self._backbone(), ZeroInitHead(self.data.num_classes)])
-            model.build(ANY_SIZE)
+            model = build_classifier(
+                self.data.num_classes, preset=self.preset, depth=self.depth, width=self.width
+            )
             model.compile(
                 optimizer=self.rule_for(hp).optimizer(),
                 loss=keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -164,11 +159,6 @@ class HyperBiT(keras_tuner.HyperModel):
         self._check_fit_arguments(args, kwargs, epochs)
         with _failed_when_out_of_memory():
             return self._train(hp, model, epochs or self.epochs, callbacks, verbose)
-
-    def _backbone(self):
-        if self.preset is None:
-            return BiTBackbone(self.depth, self.width)
-        return BiTBackbone.from_preset(self.preset)
 
     def _check_fit_arguments(self, args, kwargs, epochs):
         if args or kwargs:

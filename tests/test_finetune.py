@@ -44,13 +44,13 @@ def data():
 def quick(monkeypatch):
     """Puts a model that trains in a moment in the place of BiT."""
 
-    def build_model(num_classes, **kwargs):
+    def build_classifier(num_classes, **kwargs):
         layers = [keras.layers.GlobalAveragePooling2D(), keras_bit.ZeroInitHead(num_classes)]
         model = keras.Sequential(layers)
         model.build((None, None, None, 3))
         return model
 
-    monkeypatch.setattr(finetune, "build_model", build_model)
+    monkeypatch.setattr(finetune, "build_classifier", build_classifier)
 
 
 def files_in(folder):
@@ -259,13 +259,13 @@ def test_arguments_that_contradict_each_other(data):
     with pytest.raises(ValueError, match="beside `rule`.*Received: crop_size"):
         keras_bit.fine_tune(data, rule=rule, crop_size=32)
     with pytest.raises(ValueError, match="beside `preset`.*depth=101"):
-        finetune.build_model(3, preset="m-r50x1", depth=101)
+        finetune.build_classifier(3, preset="m-r50x1", depth=101)
     with pytest.raises(TypeError, match="crop_sise"):
         keras_bit.fine_tune(data, crop_sise=32)
 
 
-def test_build_model_is_a_trainable_bit():
-    model = finetune.build_model(7, **TINY)
+def test_build_classifier_is_a_trainable_bit():
+    model = finetune.build_classifier(7, **TINY)
     backbone, head = model.layers
     assert isinstance(backbone, keras_bit.BiTBackbone)
     assert isinstance(head, keras_bit.ZeroInitHead)

@@ -31,11 +31,15 @@ def rule(data):
 
 
 class Recorder(HyperBiT):
-    """Notes what every trial started from and ended with."""
+    """Notes what every trial started from and ended with; its backbone compiles at once."""
 
     def __init__(self, *args, **kwargs):
         self.runs = []
-        super().__init__(*args, depth=(1, 1, 1, 1), width=0.125, **kwargs)
+        super().__init__(*args, **kwargs)
+
+    def _backbone(self):
+        layers = [keras.layers.Conv2D(4, 3, strides=2), keras.layers.GlobalAveragePooling2D()]
+        return keras.Sequential(layers)
 
     def fit(self, hp, model, *args, **kwargs):
         run = {"hp": dict(hp.values), "start": int(model.optimizer.iterations)}
@@ -85,6 +89,21 @@ def test_hyperparameters_change_the_rule(data, rule):
     assert changed.crop_size == 32 and changed.batch_size == 8
 
 
+def test_a_trial_trains_every_array_of_bit(data, rule, tmp_path):
+    sizes = {"depth": (1, 1, 1, 1), "width": 0.125, "epochs": 2}
+    hypermodel = HyperBiT(data, rule.replace(schedule_length=4), **sizes)
+    tuner = tuner_of(keras_tuner.RandomSearch, hypermodel, tmp_path, max_trials=1)
+    tuner.search(verbose=0)
+    [trial] = tuner.oracle.get_best_trials()
+    assert trial.status == "COMPLETED" and 0 <= trial.score <= 1
+    [model] = tuner.get_best_models()
+    backbone, head = model.layers
+    assert isinstance(backbone, search.BiTBackbone) and np.abs(as_numpy(head.kernel)).max() > 0
+    momenta = {v.path: as_numpy(v) for v in model.optimizer.variables if "momentum" in v.path}
+    assert len(momenta) == len(backbone.weights) + 2
+    assert all(np.abs(momentum).max() > 0 for momentum in momenta.values())
+
+
 def test_random_search(data, rule, tmp_path, capsys):
     space = keras_tuner.HyperParameters()
     space.Choice("schedule_factor", [0.5, 1.0])
@@ -111,7 +130,7 @@ def test_random_search(data, rule, tmp_path, capsys):
     chosen = hypermodel.rule_for(tuner.get_best_hyperparameters()[0])
     assert chosen.mixup_alpha == 0.1
     [model] = tuner.get_best_models()
-    images = data.test.images.astype("float32") / 255
+    images = np.stack(list(data.test.map(lambda image: image))).astype("float32") / 255
     answers = model.predict(images, verbose=0).argmax(axis=-1)
     assert np.mean(answers == data.test.labels) == best.score
 
