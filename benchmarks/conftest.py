@@ -44,10 +44,8 @@ def pytest_report_header(config):
 def pytest_generate_tests(metafunc):
     if {"race", "contender"} <= set(metafunc.fixturenames):
         races = metafunc.module.races(metafunc.config.getoption("--full"))
-        metafunc.parametrize(
-            ("race", "contender"),
-            [_entry(race, name) for race in races for name in race.contenders],
-        )
+        entries = [_entry(race, name) for race in races for name in race.contenders]
+        metafunc.parametrize(("race", "contender"), entries)
 
 
 def _entry(race, contender):

@@ -28,11 +28,12 @@ PREDICTION_BATCH = 32
 DEMO_NETWORK = {"depth": (1, 1, 1, 1), "width": 0.25}
 DEMO_RULE = {
     "batch_size": 128,
-    "schedule_length": 300,
-    "learning_rate": 0.05,
+    "schedule_length": 400,
+    "warmup": True,
+    "learning_rate": 0.03,
     "resize_edge": 36,
     "crop_size": 32,
-    "mixup_alpha": 0,
+    "mixup_alpha": 0.1,
     "random_flip": False,
 }
 

@@ -335,11 +335,21 @@ def _draw_report(folder, data, rule, history, metrics, train, test, logits, labe
         metrics=metrics,
         rule=rule,
         history=history,
-        training_batch=next(train.as_numpy_iterator()),
+        training_examples=_training_examples(train),
         counts=run_report.confusion_counts(labels, logits.argmax(axis=-1), data.num_classes),
         mistakes=mistakes,
         mistaken_images=_images_at(test, [mistake.index for mistake in mistakes]),
     )
+
+
+def _training_examples(dataset):
+    """Images and labels for the report: few of each batch, as MixUp has one weight for all of it."""
+    images, labels = [], []
+    for batch_images, batch_labels in dataset.as_numpy_iterator():
+        images.extend(batch_images[: run_report.GRID_COLUMNS])
+        labels.extend(batch_labels[: run_report.GRID_COLUMNS])
+        if len(images) >= run_report.GRID_IMAGES:
+            return np.stack(images), np.stack(labels)
 
 
 def _images_at(dataset, indices):

@@ -32,6 +32,7 @@ TRAIN_COLOUR = (
 TEST_COLOUR = "#d55e00"
 GRID_COLUMNS = 4
 GRID_IMAGES = 16
+SMALLEST_SHARE = 0.005
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "img{max-width:100%;height:auto}pre{overflow-x:auto}table{border-spacing:0}"
@@ -66,7 +67,7 @@ def write_report(
     metrics,
     rule,
     history,
-    training_batch,
+    training_examples,
     counts,
     mistakes,
     mistaken_images,
@@ -80,7 +81,7 @@ def write_report(
         rule: The `keras_bit.HyperRule` of the run.
         history: A dict of lists with one value an epoch: `loss`, `accuracy`, `val_loss`,
             `val_accuracy`, and `updates`, the optimizer updates done by then.
-        training_batch: Images and labels as for `draw_training_images`.
+        training_examples: Images and labels as for `draw_training_images`.
         counts: The array of `confusion_counts`.
         mistakes: The list of `confident_mistakes`.
         mistaken_images: Their images, in the same order.
@@ -92,7 +93,7 @@ def write_report(
     described = (
         ("Learning rate", "Over the optimizer updates; dotted lines are the rule's boundaries."),
         ("Loss and accuracy", f"{mixed}The ring is the best value on validation."),
-        ("Training images", "The first batch, cropped, flipped and mixed as the model sees it."),
+        ("Training images", "A row from each of the first batches, cropped, flipped and mixed."),
         ("Confusion matrix", "Validation images: true class in rows, prediction in columns."),
         ("Most confident mistakes", "Validation images, with the probability of the prediction."),
     )
@@ -103,7 +104,7 @@ def write_report(
     schedule, curves, training_images, confusion, wrong = (picture.path for picture in pictures)
     draw_schedule(schedule, rule)
     draw_curves(curves, history, history["updates"])
-    draw_training_images(training_images, *training_batch, label_names)
+    draw_training_images(training_images, *training_examples, label_names)
     draw_confusion(confusion, counts, label_names)
     draw_mistakes(wrong, mistaken_images, mistakes, label_names)
     facts = {name.replace("_", " "): _fact(value) for name, value in metrics.items()}
@@ -190,6 +191,8 @@ def class_rows(counts, label_names):
 def describe_label(label, label_names):
     """The classes in a one-hot or mixed label, largest share first, as text with one class a line.
 
+    Shares that two decimals would show as zero are left out.
+
     Example:
 
     >>> describe_label([0.25, 0.0, 0.75], ["cat", "dog", "fox"])
@@ -198,7 +201,7 @@ def describe_label(label, label_names):
     'dog'
     """
     label = np.asarray(label)
-    parts = [i for i in np.argsort(-label, kind="stable") if label[i] > 0]
+    parts = [i for i in np.argsort(-label, kind="stable") if label[i] >= SMALLEST_SHARE]
     if len(parts) == 1:
         return shorten(label_names[parts[0]])
     return "\n".join(f"{label[i]:.2f} {shorten(label_names[i], 20)}" for i in parts)

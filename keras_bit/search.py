@@ -57,10 +57,10 @@ class HyperBiT(keras_tuner.HyperModel):
     `tuner.search` takes `callbacks`, `verbose` and `epochs`; the data come from here. `epochs`
     below that of this class shorten the schedule in proportion: boundaries and warm-up shrink with
     it, so that every trial ends with a full decay. Hyperband sets `epochs` itself, and needs a
-    `max_epochs` of that number (10 by default): trials of its first rounds run such
-    short schedules. Those it promotes continue from their best weights, momentum and step, on the
-    schedule of their new length, so that those of the last round end with the whole of it.
-    Hyperband weighs short runs against each other: fix `schedule_factor` there.
+    `max_epochs` of that number (10 by default): the trials of its first rounds run such short
+    schedules. Those it promotes go on from their best weights, momentum and step, on the schedule
+    of their new length, so that those of the last round end with the whole of it. Hyperband
+    compares runs of equal length: fix `schedule_factor` there.
 
     Args:
         data: A `keras_bit.ImageDataset`.
@@ -120,7 +120,7 @@ class HyperBiT(keras_tuner.HyperModel):
         """Returns the rule with the decisions of `hp`, a `keras_tuner.HyperParameters`.
 
         Hyperparameters that `hp` lacks are declared in it. Override this method to search over
-        other decisions of the rule: `super().rule_for(hp).replace(...)`.
+        other decisions of the rule.
         """
         rule = self.rule
         lowest, highest = LEARNING_RATE_FACTORS

@@ -37,7 +37,7 @@ def photos(tmp_path_factory):
         for index in range(20):
             picture = photograph(("red", "green", "blue [b]").index(name), rng)
             picture.save(folder / name / f"{index}.png")
-    (folder / "red" / "broken.jpg").write_text("no picture")
+    (folder / "blue [b]" / "broken.jpg").write_text("no picture")
     return folder
 
 
@@ -123,7 +123,7 @@ def test_predict_needs_the_model_s_folder_alone(whole_run, tmp_path, capsys, mon
 
 
 def test_predict_reports_unreadable_images_and_goes_on(whole_run, photos, tmp_path, capsys):
-    broken = photos / "red" / "broken.jpg"
+    broken = photos / "blue [b]" / "broken.jpg"
     missing = tmp_path / "missing.png"
     images = [broken, photos / "red" / "0.png", missing]
     assert cli.main(["predict", str(whole_run.output), *map(str, images)]) == 1
@@ -141,7 +141,7 @@ def test_predict_reports_unreadable_images_and_goes_on(whole_run, photos, tmp_pa
 def test_predict_in_batches_gives_each_image_its_own_class(whole_run, photos, capsys, monkeypatch):
     monkeypatch.setattr(cli, "PREDICTION_BATCH", 2)
     images = [photos / name / "1.png" for name in COLOURS]
-    images.insert(1, photos / "red" / "broken.jpg")
+    images.insert(1, photos / "blue [b]" / "broken.jpg")
     cli.main(["predict", str(whole_run.output), *map(str, images), "--json", "--top", "1"])
     results = json.loads(capsys.readouterr().out)
     named = [result["predictions"][0]["class"] for result in results if "error" not in result]
@@ -200,7 +200,7 @@ def test_plan_shows_data_rule_and_cache_without_training(photos, capsys):
     )
     assert str(rule) in captured.out
     assert "Cache of the images: 1.6 MB for training, 115.2 kB for validation" in captured.out
-    assert "1 files are left out" in captured.out and "broken.jpg: " in captured.out
+    assert "1 files are left out" in captured.out and "blue [b]/broken.jpg: " in captured.out
 
 
 def test_plan_in_a_narrow_window_loses_nothing(photos, capsys, monkeypatch):

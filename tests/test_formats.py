@@ -181,19 +181,21 @@ def truncated(path, arrays):
 
 
 def flipped_bytes(path, arrays):
-    damage(save_npz(path, arrays))
+    save_npz(path, arrays)
+    overwrite(path, path.stat().st_size // 2, bytes(64))
 
 
 def flipped_compressed_bytes(path, arrays):
     np.savez_compressed(path, **released(arrays))
-    damage(path)
+    with zipfile.ZipFile(path) as file:
+        member = file.infolist()[0]
+    # A local header of 30 bytes, the name and 20 bytes of sizes stand before the compressed data.
+    overwrite(path, member.header_offset + 30 + len(member.filename) + 20, b"\xff" * 64)
 
 
-def damage(path):
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 64] = bytes(64)
-    path.write_bytes(data)
+def overwrite(path, position, damage):
+    data = path.read_bytes()
+    path.write_bytes(data[:position] + damage + data[position + len(damage) :])
 
 
 def same_name_twice(path, arrays):

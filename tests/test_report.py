@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_bit import HyperRule, report
 
-NAMES = ("cat", "dog", "a class whose name is much too long for any table", "$\\bad{_x")
+NAMES = ("cat", "dog", "a class whose name is much too long for any table", "$\\bad{_x$")
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
 
 
@@ -73,6 +73,7 @@ def test_class_rows_begin_with_the_worst_class():
 def test_labels_are_described_with_their_weights():
     assert report.describe_label([0, 1, 0, 0], NAMES) == "dog"
     assert report.describe_label([0.17, 0.83, 0, 0], NAMES) == "0.83 dog\n0.17 cat"
+    assert report.describe_label([0.996, 0.004, 0, 0], NAMES) == "cat"
     assert report.shorten("abcdefghij", 5) == "ab…ij"
     assert report.shorten("abcde", 5) == "abcde"
 
@@ -221,7 +222,7 @@ def test_the_page_holds_everything_itself(tmp_path):
         metrics={"accuracy": 0.98765, "validation_images": 12345},
         rule=HyperRule(32, 100, 16, mixup_alpha=0.1),
         history=curves(),
-        training_batch=(np.stack([plain(RED)] * 2), np.eye(2)),
+        training_examples=(np.stack([plain(RED)] * 2), np.eye(2)),
         counts=np.array([[2, 1], [0, 3]]),
         mistakes=[report.Mistake(0, 0, 1, 0.75)],
         mistaken_images=[plain(BLUE)],

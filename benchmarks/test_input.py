@@ -1,0 +1,109 @@
+"""The input pipeline, from a folder of JPEG files to training batches, beside those of today.
+
+"First epoch" begins with the folder and ends with the last batch: listing, decoding, resizing,
+caching. "Later epochs" are timed on an iterator that has been through the first one.
+"""
+
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import keras_bit
+from benchmarks.peer_pipelines import copied_pipeline, keras_pipeline
+from benchmarks.photographs import CLASSES, photographs
+from benchmarks.races import Race, Turn
+
+# More than any contender has ready when its turn comes.
+BATCHES_READY = 8
+
+
+class Case(NamedTuple):
+    per_class: int
+    photograph_edge: int
+    resize_edge: int
+    crop_size: int
+    batch_size: int
+
+    def __str__(self):
+        photographs = f"{self.images} photographs of {self.photograph_edge} px"
+        return f"{photographs}, {self.resize_edge} to {self.crop_size}, batch {self.batch_size}"
+
+    @property
+    def images(self):
+        return CLASSES * self.per_class
+
+    @property
+    def batches(self):
+        """Batches in an epoch; there is no partial one."""
+        return self.images // self.batch_size
+
+    @property
+    def folder(self):
+        return photographs(self.per_class, self.photograph_edge).name
+
+    def rule(self):
+        return keras_bit.HyperRule(
+            image_size=self.photograph_edge,
+            dataset_size=self.images,
+            batch_size=self.batch_size,
+            resize_edge=self.resize_edge,
+            crop_size=self.crop_size,
+            mixup_alpha=0.1,
+        )
+
+
+SMALL = [Case(16, 125, 128, 120, batch_size=16), Case(16, 125, 40, 32, batch_size=16)]
+REAL = [Case(64, 500, 512, 480, batch_size=64), Case(64, 500, 160, 128, batch_size=64)]
+
+
+def races(full):
+    works = (("first epoch", _first_epoch, 3), ("later epochs", _later_epochs, 7))
+    return [
+        _race(f"{work}: {case}", make_turn, case, rounds if full else 2)
+        for case in (REAL if full else SMALL)
+        for work, make_turn, rounds in works
+    ]
+
+
+def _race(title, make_turn, case, rounds):
+    turns = {name: partial(make_turn, start, case) for name, start in CONTENDERS.items()}
+    return Race(title, case.images, rounds, turns)
+
+
+def test_input(race, contender, report):
+    report(race, contender)
+
+
+@pytest.mark.parametrize("name", ["keras_bit", "keras_bit, uint8", "tf.data as copied", "Keras"])
+def test_contenders_prepare_the_same_kind_of_batch(name, tmp_path):
+    case = SMALL[0]
+    images, labels = next(CONTENDERS[name](case, tmp_path))
+    brightest = 255 if images.dtype == "uint8" else 1
+    assert images.shape == (case.batch_size, case.crop_size, case.crop_size, 3)
+    assert 0.9 * brightest < np.max(images) <= 1.0001 * brightest
+    np.testing.assert_allclose(np.sum(labels, axis=1), 1.0, rtol=1e-6)
+
+
+def _first_epoch(start, case):
+    scratch = tempfile.TemporaryDirectory(prefix="keras_bit-cache-")
+    cache = Path(scratch.name, "cache")
+    case.folder  # noqa
+
+    def clear():
+        shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir()
+
+    def epoch():
+        _draw(start(case, cache), case.batches)
+
+    return Turn(clear, epoch)
+
+
+def _draw(iterator, batches):
+    for _ in range(batches):
+        next(iterator)
