@@ -586,7 +586,7 @@ def _cache_of(data, rule, cache_size):
 def _show_left_out(console, left_out):
     if not left_out:
         return
-    console.print(f"{len(left_out):,} files are left out:")
+    console.print(f"Left out: {len(left_out):,}")
     for name, reason in left_out[:LISTED_FILES]:
         console.print(f"  {name}: {reason}")
     if len(left_out) > LISTED_FILES:

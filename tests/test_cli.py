@@ -200,7 +200,7 @@ def test_plan_shows_data_rule_and_cache_without_training(photos, capsys):
     )
     assert str(rule) in captured.out
     assert "Cache of the images: 1.6 MB for training, 115.2 kB for validation" in captured.out
-    assert "1 files are left out" in captured.out and "blue [b]/broken.jpg: " in captured.out
+    assert "Left out: 1" in captured.out and "blue [b]/broken.jpg: " in captured.out
 
 
 def test_plan_in_a_narrow_window_loses_nothing(photos, capsys, monkeypatch):
