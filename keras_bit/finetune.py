@@ -343,7 +343,7 @@ def _draw_report(folder, data, rule, history, metrics, train, test, logits, labe
 
 
 def _training_examples(dataset):
-    """Images and labels for the report: few of each batch, as MixUp has one weight for all of it."""
+    """Images and labels for the report: few of each batch, for MixUp has one weight a batch."""
     images, labels = [], []
     for batch_images, batch_labels in dataset.as_numpy_iterator():
         images.extend(batch_images[: run_report.GRID_COLUMNS])
