@@ -20,6 +20,7 @@ from keras_bit import __version__
 
 FAILED_IMAGES = 1
 FAILED = 2
+USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError)
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 UNLIMITED_WIDTH = 1000  # of output that is no terminal: whoever reads it wraps it
 LISTED_CLASSES = 30
@@ -64,10 +65,11 @@ def main(argv=None):
         except KeyboardInterrupt:
             print("keras-bit: stopped", file=sys.stderr)
             return INTERRUPTED
-        except _expected_errors() as error:
-            if arguments.debug:
+        except (*USER_ERRORS, *_device_errors()) as error:
+            message = _message(error)
+            if arguments.debug or message is None:
                 raise
-            print(f"keras-bit: error: {_message(error)}", file=sys.stderr)
+            print(f"keras-bit: error: {message}", file=sys.stderr)
             return FAILED
 
 
@@ -89,21 +91,21 @@ def _import_quietly(libraries):
         os.close(nowhere)
 
 
-def _expected_errors():
-    """What is told in one line, without a traceback."""
-    errors = [ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError]
+def _device_errors():
+    """What TensorFlow and JAX raise where a device is out of memory, among other troubles."""
     if "tensorflow" in sys.modules:
-        errors.append(sys.modules["tensorflow"].errors.ResourceExhaustedError)
-    if "jax" in sys.modules:
-        errors.append(sys.modules["jax"].errors.JaxRuntimeError)
-    return tuple(errors)
+        return RuntimeError, sys.modules["tensorflow"].errors.ResourceExhaustedError
+    return (RuntimeError,)
 
 
 def _message(error):
+    """What to tell of an error without its traceback; `None` where it may be a bug."""
     text = str(error) or type(error).__name__
+    if isinstance(error, USER_ERRORS):
+        return text
     if "RESOURCE_EXHAUSTED" in text or type(error).__name__ == "ResourceExhaustedError":
         return "The device is out of memory. Try a smaller --micro-batch-size or --crop-size."
-    return text
+    return None
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
@@ -246,7 +248,7 @@ def _add_data_options(parser):
         help="share of each class to validate on, where there is no test folder (default: 0.1)",
     )
     data.add_argument(
-        "--examples-per-class", type=int, metavar="N", help="train on no more than these"
+        "--examples-per-class", type=int, metavar="N", help="train on this many of each class"
     )
     data.add_argument(
         "--min-edge",

@@ -62,6 +62,8 @@ class HyperBiT(keras_tuner.HyperModel):
     of their new length, so that those of the last round end with the whole of it. Hyperband
     compares runs of equal length: fix `schedule_factor` there.
 
+    All trials have the precision policy that Keras has when this object is made.
+
     Args:
         data: A `keras_bit.ImageDataset`.
         rule: A `keras_bit.HyperRule`, the middle of the search space.
@@ -114,6 +116,7 @@ class HyperBiT(keras_tuner.HyperModel):
         self.epochs = check_integer("epochs", epochs, minimum=1)
         self.cache_dir = cache_dir
         self.seed = check_integer("seed", seed, minimum=0)
+        self._dtype_policy = keras.config.dtype_policy()
         self._runs = collections.Counter()
 
     def rule_for(self, hp):
@@ -135,6 +138,8 @@ class HyperBiT(keras_tuner.HyperModel):
 
     def build(self, hp):
         """Returns the compiled model of a trial, for images of any size."""
+        # keras-tuner clears Keras's session before every trial, and the policy with it.
+        keras.config.set_dtype_policy(self._dtype_policy)
         with _failed_when_out_of_memory():
             model = build_classifier(
                 self.data.num_classes, preset=self.preset, depth=self.depth, width=self.width

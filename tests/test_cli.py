@@ -291,23 +291,27 @@ def test_presets_are_listed(capsys):
     assert [name for name in listed if name in presets()] == list(presets())
 
 
+def raising(error):
+    def run(arguments):
+        raise error
+
+    return run
+
+
 def test_a_device_out_of_memory_gets_advice(monkeypatch, capsys):
     import tensorflow as tf
 
-    def run(arguments):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    tensorflow_error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    for error in (tensorflow_error, RuntimeError("RESOURCE_EXHAUSTED: Out of memory")):
+        monkeypatch.setattr(cli, "_presets", raising(error))
+        assert cli.main(["presets"]) == 2
+        assert "--micro-batch-size" in capsys.readouterr().err
 
-    monkeypatch.setattr(cli, "_presets", run)
-    assert cli.main(["presets"]) == 2
-    assert "--micro-batch-size" in capsys.readouterr().err
 
-
-def test_a_bug_is_not_hidden(monkeypatch):
-    def run(arguments):
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(cli, "_presets", run)
-    with pytest.raises(KeyError):
+@pytest.mark.parametrize("error", [KeyError, RuntimeError])
+def test_a_bug_is_not_hidden(monkeypatch, error):
+    monkeypatch.setattr(cli, "_presets", raising(error("a bug")))
+    with pytest.raises(error):
         cli.main(["presets"])
 
 

@@ -37,6 +37,7 @@ class Recorder(HyperBiT):
     def fit(self, hp, model, *args, **kwargs):
         run = {"hp": dict(hp.values), "start": int(model.optimizer.iterations)}
         run["weights"] = model.get_weights()
+        run["policy"] = model.layers[0].dtype_policy.name
         self.runs.append(run)
         history = super().fit(hp, model, *args, **kwargs)
         run["end"] = int(model.optimizer.iterations)
@@ -155,6 +156,15 @@ def test_epochs_of_the_search_shorten_the_schedule(quick, data, rule, tmp_path):
     assert run["end"] == 4 and run["boundaries"] == (2, 2, 3)
     assert len(run["history"].epoch) == 2
     assert hypermodel.rule_for(tuner.get_best_hyperparameters()[0]) == rule
+
+
+def test_every_trial_keeps_the_precision_policy(quick, data, rule, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    hypermodel = Recorder(data, rule.replace(schedule_length=1), epochs=1)
+    tuner = tuner_of(keras_tuner.RandomSearch, hypermodel, tmp_path, max_trials=1)
+    tuner.search(verbose=0)
+    [run] = hypermodel.runs
+    assert run["policy"] == "mixed_bfloat16"
 
 
 def test_hyperband_goes_on_where_the_promoted_trial_stood(quick, data, rule, tmp_path):
