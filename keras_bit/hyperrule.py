@@ -232,7 +232,7 @@ class HyperRule:
             ("MixUp alpha", self.mixup_alpha or "none", source("mixup_alpha", size)),
             ("batch size", f"{self.batch_size:,}", split),
             ("updates", f"{self.schedule_length:,}", source("schedule_length", scaled)),
-            ("", "", f"{epochs:.3g} passes over the data"),
+            ("", "", f"{epochs:,.1f} passes over the data"),
             ("warm-up", self.warmup_steps or "none", "linear, in updates"),
             (
                 "learning rate",
