@@ -47,7 +47,7 @@ REAL = Case((3, 4, 6, 3), edge=224, batch_size=8)
 def races(full):
     case = REAL if full else SMALL
     one = case._replace(batch_size=1)
-    rounds = 11 if full else 3
+    rounds = 7 if full else 3
     return [
         _race("forward", case, FORWARD, 1, rounds),
         _race("forward", one, FORWARD, 4, rounds),
