@@ -1,6 +1,7 @@
 """Shared by the tests: a fresh Keras before each, and small helpers."""
 
 import os
+import signal
 
 import keras
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in a shell's background jobs, and in the processes that tests want to interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -239,10 +239,10 @@ def _store_resized(split, edge, name, store):
 def _with_progress(items, total, name):
     """Passes `items` on, with a bar on a terminal's stderr once that takes noticeable time."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
     description = "Caching {task.description} images"
-    columns = description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = description, BarColumn(None), TaskProgressColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     start = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
