@@ -1,5 +1,6 @@
 """The same networks as others compute them: a plain Keras 3 rendering, and timm's in PyTorch."""
 
+import functools
 import importlib.util
 import re
 import sys
@@ -79,10 +80,12 @@ def timm_network(units, weights, num_classes=0):
     import torch
 
     _stand_in_for_torchvision()
+    from timm.layers import StdConv2d
     from timm.models.resnetv2 import ResNetV2
 
     # What `timm.create_model("resnetv2_50x1_bit")` hands to it, where `units` is (3, 4, 6, 3).
-    network = ResNetV2(units, stem_type="fixed", num_classes=num_classes)
+    conv = functools.partial(StdConv2d, eps=1e-8)
+    network = ResNetV2(units, stem_type="fixed", num_classes=num_classes, conv_layer=conv)
     state = {_timm_name(path): _timm_array(array) for path, array in weights.items()}
     missing, unexpected = network.load_state_dict(state, strict=False)
     if unexpected or any(not name.startswith("head.") for name in missing):

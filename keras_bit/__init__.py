@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keras_bit.finetune import fine_tune
     from keras_bit.hyperrule import HyperRule
     from keras_bit.layers.backbone import BiTBackbone
+    from keras_bit.layers.classifier import BiTClassifier
     from keras_bit.layers.group_norm import GroupNorm
     from keras_bit.layers.head import ZeroInitHead
     from keras_bit.layers.mixup import MixUp
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BiTBackbone": "layers.backbone",
+    "BiTClassifier": "layers.classifier",
     "GroupNorm": "layers.group_norm",
     "HyperBiT": "search",
     "HyperRule": "hyperrule",
@@ -49,6 +51,7 @@ _HOMES = {
 
 __all__ = [
     "BiTBackbone",
+    "BiTClassifier",
     "GroupNorm",
     "HyperBiT",
     "HyperRule",

@@ -1,4 +1,4 @@
-"""The command `keras-bit`: fine-tune, predict, plan, presets and demo.
+"""The command `keras-bit`: fine-tune, predict, plan, presets, download and demo.
 
 Everything heavy is imported inside the command that needs it, so that `--help` answers at once.
 """
@@ -25,6 +25,7 @@ INTERRUPTED = 130  # as shells report a process that SIGINT ended
 UNLIMITED_WIDTH = 1000  # of output that is no terminal: whoever reads it wraps it
 LISTED_CLASSES = 30
 LISTED_FILES = 10
+PRESETS_WIDTH = 100
 PREDICTION_BATCH = 32
 DEMO_NETWORK = {"depth": (1, 1, 1, 1), "width": 0.25}
 DEMO_RULE = {
@@ -122,7 +123,14 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"keras-bit {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_fine_tune, _add_predict, _add_plan, _add_presets, _add_demo):
+    for add in (
+        _add_fine_tune,
+        _add_predict,
+        _add_plan,
+        _add_presets,
+        _add_download,
+        _add_demo,
+    ):
         add(commands)
     return parser
 
@@ -219,7 +227,27 @@ def _add_plan(commands):
 
 
 def _add_presets(commands):
-    _add_command(commands, "presets", _presets, "List the released weights", "keras-bit presets")
+    parser = _add_command(
+        commands,
+        "presets",
+        _presets,
+        "List the released weights",
+        "keras-bit presets r50x1",
+    )
+    parser.add_argument(
+        "text", metavar="TEXT", nargs="?", default="", help="only those whose name has this in it"
+    )
+
+
+def _add_download(commands):
+    parser = _add_command(
+        commands,
+        "download NAME...",
+        _download,
+        "Fill the cache with released weights ahead of time",
+        "keras-bit download m-r50x1 m-r101x1",
+    )
+    parser.add_argument("names", metavar="NAME", nargs="+", help="see `keras-bit presets`")
 
 
 def _add_demo(commands):
@@ -366,8 +394,7 @@ def _training_progress(console, rule):
     import keras
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    bar = BarColumn(min(30, max(5, console.width - 35)))
-    columns = ("Updates", bar, MofNCompleteColumn(), TimeRemainingColumn())
+    columns = ("Updates", BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
     task = progress.add_task("", total=rule.schedule_length)
     passes = itertools.count(1)
@@ -513,18 +540,18 @@ def _predictions(model, paths, edge, label_names, top):
         image, reason = attempt(decode_image, path)
         return path, None if image is None else resize(image, edge), reason
 
-    images = threaded_map(resized, paths)
-    while batch := list(itertools.islice(images, PREDICTION_BATCH)):
-        readable = [image for _, image, _ in batch if image is not None]
-        rows = iter(())
-        if readable:
-            pixels = np.stack(readable).astype("float32") / 255
-            rows = iter(softmax(model.predict_on_batch(pixels)))
-        for path, _, reason in batch:
-            if reason is None:
-                yield {"image": path, "predictions": _best(next(rows), label_names, top)}
-            else:
-                yield {"image": path, "error": reason}
+    with contextlib.closing(threaded_map(resized, paths)) as images:
+        while batch := list(itertools.islice(images, PREDICTION_BATCH)):
+            readable = [image for _, image, _ in batch if image is not None]
+            rows = iter(())
+            if readable:
+                pixels = np.stack(readable).astype("float32") / 255
+                rows = iter(softmax(model.predict_on_batch(pixels)))
+            for path, _, reason in batch:
+                if reason is None:
+                    yield {"image": path, "predictions": _best(next(rows), label_names, top)}
+                else:
+                    yield {"image": path, "error": reason}
 
 
 def _best(probabilities, label_names, top):
@@ -598,10 +625,53 @@ def _show_left_out(console, left_out):
 def _presets(arguments):
     from keras_bit.weights.presets import presets
 
-    table = _table("preset", "parameters", "pretrained on", right=("parameters",))
-    for preset in presets().values():
-        table.add_row(preset.name, f"{preset.parameters:,}", preset.pretraining)
-    _console().print(table)
+    text = arguments.text.lower()
+    found = [preset for preset in presets().values() if text in preset.name]
+    if not found:
+        raise ValueError(
+            f"`TEXT` must be a part of a preset's name. Received: {arguments.text!r}. "
+            "`keras-bit presets` lists all of them."
+        )
+    shown = [preset for preset in found if text or not preset.name.startswith("vtab/")]
+    console = _console()
+    _show_presets(console, shown)
+    if len(shown) < len(found):
+        console.print(
+            f"and {len(found) - len(shown)} runs on the tasks of VTAB-1k: keras-bit presets vtab"
+        )
+
+
+def _show_presets(console, presets):
+    """A table; where the terminal is too narrow for it, a list."""
+    numbers = ("parameters", "classes", "pixels", "top-1 %")
+    table = _table("preset", *numbers, "trained on", right=numbers)
+    for preset in presets:
+        name, *facts = (
+            preset.name,
+            f"{preset.parameters / 1e6:.1f}M",
+            f"{preset.num_classes:,}",
+            str(preset.image_size),
+            "" if preset.accuracy is None else f"{preset.accuracy:.1f}",
+            preset.trained_on,
+        )
+        if console.width < PRESETS_WIDTH:
+            named = zip(facts, (*numbers, ""), strict=True)
+            facts = ", ".join(f"{fact} {what}".strip() for fact, what in named if fact)
+            console.print(textwrap.fill(f"{name}: {facts}", console.width, subsequent_indent="  "))
+        else:
+            table.add_row(name, *facts)
+    if table.row_count:
+        console.print(table)
+    console.print("top-1: accuracy on ILSVRC-2012 as published by the authors")
+
+
+def _download(arguments):
+    from keras_bit.weights.download import fetch
+    from keras_bit.weights.presets import find_preset
+
+    urls = [find_preset(name).url for name in arguments.names]
+    for url in urls:
+        print(fetch(url))
 
 
 def _demo(arguments):

@@ -15,8 +15,9 @@ import numpy as np
 from keras_bit import report as run_report
 from keras_bit.callbacks import fit_hyperrule
 from keras_bit.data.pipeline import pipelines
+from keras_bit.files import written_whole
 from keras_bit.hyperrule import HyperRule
-from keras_bit.layers.classifier import assemble, build_classifier
+from keras_bit.layers.classifier import BiTClassifier, build_classifier
 
 BATCH_SIZE = 64
 MODEL_FILE = "model.keras"
@@ -44,7 +45,7 @@ class FineTuneResult:
     """What `fine_tune` returns.
 
     Attributes:
-        model: The trained `keras.Sequential`, with the weights that were best on validation.
+        model: The trained `keras_bit.BiTClassifier`, with the weights that were best on validation.
         rule: The `keras_bit.HyperRule` of the run.
         history: Dict of lists with one value for each epoch: `loss`, `accuracy`, `val_loss`,
             `val_accuracy`, `learning_rate` and `updates`, the optimizer updates done by then.
@@ -79,7 +80,7 @@ def fine_tune(
 ):
     """Fine-tunes BiT on `data` under BiT-HyperRule, keeps the best model and evaluates it.
 
-    The model is a `keras.Sequential` of `BiTBackbone` and `ZeroInitHead`. It is trained for
+    The model is a `keras_bit.BiTClassifier`. It is trained for
     exactly `rule.schedule_length` optimizer updates with a validation after every epoch; the
     weights with the highest validation accuracy (the earliest of equals) are the result.
 
@@ -309,12 +310,12 @@ def _predict(model, dataset):
 
 
 def _save(folder, model, label_names, rule, metrics):
-    # A fresh Sequential of the same layers has no optimizer: its momentum would double the file
-    # and belongs to the last update, not to the best one.
-    assemble(model.layers).save(folder / MODEL_FILE)
+    # A fresh model of the same layers has no optimizer: its momentum would double the file and
+    # belongs to the last update, not to the best one.
+    BiTClassifier(*model.layers).save(folder / MODEL_FILE)
     contents = {LABELS_FILE: label_names, RULE_FILE: _decisions(rule), METRICS_FILE: metrics}
     for name, content in contents.items():
-        with run_report.written_whole(folder / name) as temporary:
+        with written_whole(folder / name) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

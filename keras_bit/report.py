@@ -7,14 +7,14 @@ through its object-oriented interface, so no figure, backend or style of the cal
 """
 
 import base64
-import contextlib
 import dataclasses
 import html
 import itertools
-import os
 import pathlib
 
 import numpy as np
+
+from keras_bit.files import written_whole
 
 PAGE_FILE = "report.html"
 PICTURES_FOLDER = "report"
@@ -411,18 +411,6 @@ def write_html(path, title, facts, table, pictures, rows):
     # A folder's name in no known encoding holds lone surrogates, which UTF-8 cannot.
     with written_whole(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-
-
-@contextlib.contextmanager
-def written_whole(path):
-    """Yields a temporary path beside `path` to write to, which then takes the name `path`."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _table_rows(rows):

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.tensorflow
 
 TINY = ("--depth", "1,1,1,1", "--width", "0.0625", "--batch-size", "16", "--crop-size", "32")
 COLOURS = ("blue [b]", "green", "red")
-COMMANDS = ("fine-tune", "predict", "plan", "presets", "demo")
+COMMANDS = ("fine-tune", "predict", "plan", "presets", "download", "demo")
 
 
 def photograph(channel, rng):
@@ -288,7 +289,35 @@ def test_version(capsys):
 def test_presets_are_listed(capsys):
     assert cli.main(["presets"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.split()]
-    assert [name for name in listed if name in presets()] == list(presets())
+    expected = [name for name in presets() if not name.startswith("vtab/")]
+    assert [name for name in listed if name in presets()] == expected
+    assert cli.main(["presets", "R152X2"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.split()]
+    assert [name for name in listed if name in presets()] == [n for n in presets() if "r152x2" in n]
+    assert cli.main(["presets", "r77"]) == 2
+    assert "`TEXT` must be" in capsys.readouterr().err
+
+
+def test_presets_in_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli.main(["presets", "distill"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert lines[0].startswith("distill/r50x1_224: 23.5M parameters") and "…" not in "".join(lines)
+
+
+def test_download_fills_the_cache(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KERAS_BIT_MIRROR", str(tmp_path))
+    (tmp_path / "BiT-M-R50x1.npz").write_bytes(b"weights")
+    assert cli.main(["download", "m-r50x1", "BiT-M-R50x1"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second and pathlib.Path(first).read_bytes() == b"weights"
+    assert tmp_path / "home" in pathlib.Path(first).parents
+    assert cli.main(["download", "m-r50x1", "m-r50x7"]) == 2
+    assert "Did you mean 'm-r50x" in capsys.readouterr().err
+    assert cli.main(["download", "s-r50x1"]) == 2
+    assert "BiT-S-R50x1.npz" in capsys.readouterr().err
 
 
 def raising(error):

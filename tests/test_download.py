@@ -1,153 +1,757 @@
-import http.server
+import base64
+import dataclasses
+import hashlib
+import http.client
+import json
+import os
 import pathlib
+import re
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 
+import filelock
 import numpy as np
 import pytest
 
 from keras_bit import BiTBackbone
-from keras_bit.weights import presets
-from keras_bit.weights.download import fetch
+from keras_bit.weights import download, presets
+from keras_bit.weights.download import ATTEMPTS, cache_path, fetch
+from keras_bit.weights.mirror import STORE
 from tests.conftest import as_numpy
-from tests.test_formats import random_arrays, save_npz
+from tests.test_checksums import crc32c_bit_by_bit
+from tests.web_server import Reply, WebServer
+from tests.weight_files import SMALL, random_arrays, save_npz
 
-CONTENT = bytes(range(256)) * 5000  # more than one piece of a copy
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`, and `cut` and `chunked`, which break off in the middle."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.server.requests_seen.append(self.path)
-        self.close_connection = True
-        name = self.path.rpartition("/")[2]
-        if name == "cut.npz":
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(CONTENT)))
-            self.end_headers()
-            self.wfile.write(CONTENT[: len(CONTENT) // 2])
-        elif name == "chunked.npz":
-            self.send_response(200)
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self.wfile.write(b"%x\r\n" % len(CONTENT) + CONTENT[: len(CONTENT) // 2])
-        elif name == "moved.npz":
-            self.send_response(302)
-            self.send_header("Location", "/whole.npz")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        elif name in self.server.files:
-            body = self.server.files[name]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-        else:
-            self.send_error(404)
-
-    def log_message(self, format, *arguments):
-        """Keeps the test's output clean."""
+CONTENT = bytes(range(256)) * 5000  # more than one piece
+OTHER = CONTENT[::-1]
+HALF = len(CONTENT) // 2
+ROOT = pathlib.Path(__file__).parent.parent
+FETCH = "import sys; from keras_bit.weights.download import fetch; print(fetch(sys.argv[1]))"
 
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.files = {"whole.npz": CONTENT}
-        server.requests_seen = []
-        server.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with WebServer({"whole.npz": CONTENT}) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(proxy, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "KERAS_BIT_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(download, "RETRY_DELAY", 0)
     return tmp_path / "home"
 
 
+@pytest.fixture
+def url(server):
+    return f"{server.url}/bit/whole.npz"
+
+
 def files_below(folder):
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+    """Names of the files, without the locks, and the records of what is there."""
+    names = sorted(p.name for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
+    return [n for n in names if not (n.endswith(".json") and n.removesuffix(".json") in names)]
 
 
-def test_a_file_is_fetched_once(server, home):
-    path = fetch(f"{server.url}/bit/whole.npz")
-    assert path == home / "keras_bit" / "whole.npz" and path.read_bytes() == CONTENT
-    assert fetch(f"{server.url}/bit/whole.npz") == path
+def beside(url, suffix):
+    path = cache_path(url)
+    return path.with_name(path.name + suffix)
+
+
+def break_off(server, url, **changes):
+    """Leaves the first half of the file in the cache."""
+    server.replies.append(Reply(cut_after=HALF, **changes))
+    server.replies.extend([Reply(status=503)] * ATTEMPTS)
+    with pytest.raises(ConnectionError):
+        fetch(url)
+    server.replies.clear()
+    server.requests_seen.clear()
+    server.headers_seen.clear()
+    return beside(url, ".part")
+
+
+def start_fetch(url):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", FETCH, url], cwd=ROOT, **pipes)
+
+
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def in_two_threads(call):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(call())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    return threads, results
+
+
+# The cache.
+
+
+def test_a_file_is_fetched_once(server, home, url):
+    path = fetch(url)
+    folder = url.split("/")[2].replace(":", "_")
+    assert path == home / "keras_bit" / folder / "bit" / "whole.npz"
+    assert path.read_bytes() == CONTENT
+    assert fetch(url) == path
     assert server.requests_seen == ["/bit/whole.npz"]
-    assert files_below(home) == ["whole.npz"]
+    assert sorted(p.name for p in home.rglob("*") if p.is_file()) == [
+        ".whole.npz.lock",
+        "whole.npz",
+        "whole.npz.json",
+    ]
 
 
-def test_a_redirect_keeps_the_name(server, home):
-    assert fetch(f"{server.url}/moved.npz").read_bytes() == CONTENT
-    assert files_below(home) == ["moved.npz"]
+def test_the_record(server, url):
+    server.reply = Reply(headers={"x-goog-generation": "17"})
+    path = fetch(url)
+    record = json.loads(beside(url, ".json").read_text())
+    assert record["url"] == url and record["size"] == len(CONTENT)
+    assert record["md5"] == hashlib.md5(CONTENT).hexdigest()
+    assert record["modified"] == path.stat().st_mtime_ns and record["generation"] == "17"
+
+
+def test_the_mode_of_files_follows_the_umask(url):
+    before = os.umask(0o027)
+    try:
+        path = fetch(url)
+    finally:
+        os.umask(before)
+    assert [p.stat().st_mode & 0o777 for p in (path, beside(url, ".json"))] == [0o640, 0o640]
+
+
+def test_the_default_cache_is_that_of_keras(tmp_path, monkeypatch, url):
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setattr(pathlib.Path, "home", lambda: tmp_path / "user")
+    assert fetch(url).relative_to(tmp_path / "user" / ".keras" / "keras_bit").name == "whole.npz"
+
+
+def test_files_of_one_name_are_kept_apart(server):
+    server.files |= {"/mine/BiT.npz": OTHER, "/bit_models/BiT.npz": CONTENT}
+    assert fetch(f"{server.url}/bit_models/BiT.npz").read_bytes() == CONTENT
+    assert fetch(f"{server.url}/mine/BiT.npz").read_bytes() == OTHER
 
 
 @pytest.mark.parametrize(
-    "name, reason",
+    "url, expected",
     [
-        ("none.npz", "404"),
-        ("cut.npz", f"{len(CONTENT) // 2} of {len(CONTENT)} bytes|IncompleteRead"),
-        ("chunked.npz", "IncompleteRead"),
+        (f"{STORE}/vtab/a.npz", "storage.googleapis.com/bit_models/vtab/a.npz"),
+        ("HTTP://Example.org:80//a/b%20c.npz", "example.org_80/a/b c.npz"),
+        ("https://me:secret@example.org/a.npz#part", "example.org/a.npz"),
+        ("https://example.org/a%2Fb%5Cc%3A.npz", "example.org/a%2Fb%5Cc%3A.npz"),
+        ("https://example.org/a%252Fb.npz", "example.org/a%252Fb.npz"),
+        ("https://[::1]/a.npz", "%3A%3A1/a.npz"),
+        ("https://example.org/a.npz?v=1", "example.org/query-a798de8ee75a/a.npz"),
     ],
 )
-def test_a_failed_download_leaves_nothing_behind(server, home, name, reason):
-    with pytest.raises(ConnectionError, match=f"{name}` could not be downloaded.*({reason})"):
-        fetch(f"{server.url}/{name}")
-    assert files_below(home) == []
-    server.files[name] = CONTENT
-    assert fetch(f"{server.url}/whole.npz").exists()
+def test_cache_path(home, url, expected):
+    assert cache_path(url) == home / "keras_bit" / expected
+
+
+@pytest.mark.parametrize(
+    "url, reason",
+    [
+        ("ftp://example.org/a.npz", "begins with http:// or https://"),
+        ("file:///etc/passwd", "begins with http:// or https://"),
+        ("a.npz", "begins with http:// or https://"),
+        ("https:///a.npz", "begins with http:// or https://"),
+        ("https://example.org:port/a.npz", "begins with http:// or https://"),
+        ("https://[::1/a.npz", "begins with http:// or https://"),
+        ("https://example.org", "must name a file"),
+        ("https://example.org/folder/", "must name a file"),
+        ("https://example.org/../../../a.npz", "must name a file"),
+        ("https://example.org/%2e%2e/a.npz", "must name a file"),
+    ],
+)
+def test_urls_of_no_file(home, url, reason):
+    with pytest.raises(ValueError, match=f"`url` must.*{reason}|`url` {reason}.*Received: '"):
+        fetch(url)
+    assert not home.exists()
+
+
+def test_a_file_put_there_by_hand_is_taken(server, url):
+    path = cache_path(url)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"by hand")
+    assert fetch(url).read_bytes() == b"by hand"
+    assert server.requests_seen == []
+
+
+def test_a_cached_file_needs_no_writable_folder(monkeypatch, url):
+    path = fetch(url)
+    os.utime(path, ns=(0, 0))
+
+    def refuse(*arguments, **options):
+        raise PermissionError
+
+    monkeypatch.setattr(filelock, "FileLock", refuse)
+    monkeypatch.setattr(pathlib.Path, "write_text", refuse)
+    assert fetch(url) == path
+
+
+@pytest.mark.parametrize(
+    "damage, touched",
+    [
+        (CONTENT[:-1], False),
+        (CONTENT + b"!", False),
+        (b"", True),
+        (b"!" + CONTENT[1:], True),
+    ],
+)
+def test_a_damaged_file_is_downloaded_anew(server, url, damage, touched):
+    path = fetch(url)
+    modified = path.stat().st_mtime_ns
+    path.write_bytes(damage)
+    modified += 1 if touched else 0
+    os.utime(path, ns=(modified, modified))
+    with pytest.warns(UserWarning, match="whole.npz is damaged and is downloaded anew"):
+        assert fetch(url) == path
+    assert path.read_bytes() == CONTENT and len(server.requests_seen) == 2
+    fetch(url)
+    assert len(server.requests_seen) == 2
+
+
+def test_a_damaged_record_is_none(server, url):
+    path = fetch(url)
+    for damage in ("", "[]", '{"size": 1}', "\x00"):
+        beside(url, ".json").write_text(damage)
+        assert fetch(url) == path
+    assert len(server.requests_seen) == 1
+
+
+def test_a_touched_file_is_read_once(server, monkeypatch, url):
+    path = fetch(url)
+    os.utime(path, ns=(0, 0))
+    assert fetch(url) == path
+    monkeypatch.setattr(download.checksums, "md5", None)
+    assert fetch(url) == path
+    assert len(server.requests_seen) == 1
+
+
+def test_anew(server, url):
+    path = fetch(url)
+    server.files["whole.npz"] = OTHER
+    assert fetch(url).read_bytes() == CONTENT
+    assert fetch(url, anew=True) == path and path.read_bytes() == OTHER
+    server.reply = Reply(status=404)
+    with pytest.raises(ConnectionError, match="404"):
+        fetch(url, anew=True)
+    assert fetch(url).read_bytes() == OTHER
+
+
+# Several at once.
+
+
+def test_two_processes_download_once(server, url):
+    server.reply = Reply(stall_after=HALF)
+    first = start_fetch(url)
+    assert server.stalled.wait(30)
+    second = start_fetch(url)
+    assert second.stderr.readline() == "Waiting for another process that downloads whole.npz.\n"
+    server.released.set()
+    for process in (first, second):
+        output, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+        assert pathlib.Path(output.strip()).read_bytes() == CONTENT
+    assert len(server.requests_seen) == 1
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_two_threads_download_once(server, url, anew, capsys):
+    if anew:
+        fetch(url)
+        server.requests_seen.clear()
+    server.reply = Reply(stall_after=HALF)
+    threads, paths = in_two_threads(lambda: fetch(url, anew=anew))
+    wait_until(lambda: "Waiting" in capsys.readouterr().err)
+    server.released.set()
+    for thread in threads:
+        thread.join()
+    assert [path.read_bytes() for path in paths] == [CONTENT] * 2
+    assert len(server.requests_seen) == 1
+
+
+def test_a_killed_process_is_gone_on_with(server, url):
+    server.replies.append(Reply(stall_after=HALF))
+    process = start_fetch(url)
+    assert server.stalled.wait(30)
+    part = beside(url, ".part")
+    wait_until(lambda: part.exists() and part.stat().st_size >= HALF - 2**16)  # less its buffer
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    arrived = part.stat().st_size
+    assert not cache_path(url).exists()
+    assert fetch(url).read_bytes() == CONTENT
+    assert server.headers_seen[1]["range"] == f"bytes={arrived}-"
+    assert files_below(part.parent) == ["whole.npz"]
+
+
+# Downloads that break off.
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_cut_download_is_gone_on_with_at_once(server, url, chunked):
+    server.replies.append(Reply(cut_after=HALF, chunked=chunked))
+    assert fetch(url).read_bytes() == CONTENT
+    first, second = server.headers_seen
+    assert "range" not in first and second["range"] == f"bytes={HALF}-"
+    assert second["if-range"] == f'"{hashlib.sha256(CONTENT).hexdigest()}"'
+
+
+def test_a_cut_download_is_kept_for_the_next_call(server, home, url):
+    server.replies.append(Reply(cut_after=HALF))
+    server.replies.extend([Reply(status=503)] * ATTEMPTS)
+    with pytest.raises(ConnectionError, match=r"503.*Try again \(the 640\.0 kB that arrived"):
+        fetch(url)
+    assert files_below(home) == ["whole.npz.part"]
+    server.replies.clear()
+    assert fetch(url).read_bytes() == CONTENT
+    assert server.headers_seen[-1]["range"] == f"bytes={HALF}-"
+    assert files_below(home) == ["whole.npz"]
+    assert json.loads(beside(url, ".json").read_text())["size"] == len(CONTENT)
+
+
+def test_attempts_count_from_the_last_that_brought_something(server, url):
+    piece = len(CONTENT) // (3 * ATTEMPTS)
+    server.reply = Reply(cut_after=piece)
+    assert fetch(url).read_bytes() == CONTENT
+    assert len(server.requests_seen) > 3 * ATTEMPTS
+
+
+def test_an_interrupted_download_is_kept(server, monkeypatch, url):
+    server.replies.append(Reply(stall_after=HALF))
+
+    def interrupt(response, size, start):
+        yield response.read1(1000)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_pieces", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(url)
+    server.released.set()
+    assert fetch(url).read_bytes() == CONTENT
+    assert 0 < int(server.headers_seen[1]["range"][6:-1]) <= 1000
+
+
+def test_silence_is_a_cut(server, monkeypatch, url):
+    monkeypatch.setattr(download, "SILENCE", 0.2)
+    server.replies.append(Reply(stall_after=HALF))
+    assert fetch(url).read_bytes() == CONTENT
+    assert server.headers_seen[1]["range"] == f"bytes={HALF}-"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(), Reply(if_range=False), Reply(ranges=False)],
+    ids=["If-Range honoured", "If-Range ignored", "Range ignored"],
+)
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ({}, {}),
+        ({"ETag": None}, {"ETag": None, "Last-Modified": "Tue, 14 Nov 2023 22:13:21 GMT"}),
+        ({"ETag": 'W/"1"'}, {"ETag": 'W/"2"', "Last-Modified": "Tue, 14 Nov 2023 22:13:21 GMT"}),
+    ],
+    ids=["ETag", "Last-Modified", "weak ETag"],
+)
+def test_another_file_on_the_server_is_not_joined_on(server, url, reply, before, after):
+    break_off(server, url, headers=before)
+    server.files["whole.npz"] = OTHER
+    server.reply = Reply(headers=after, if_range=reply.if_range, ranges=reply.ranges)
+    assert fetch(url).read_bytes() == OTHER
+    assert server.headers_seen[0]["range"] == f"bytes={HALF}-"
+
+
+def test_another_generation_is_not_joined_on(server, url):
+    break_off(server, url, headers={"ETag": '"same"', "x-goog-generation": "1"})
+    server.files["whole.npz"] = OTHER
+    server.reply = Reply(headers={"ETag": '"same"', "x-goog-generation": "2"})
+    assert fetch(url).read_bytes() == OTHER
+
+
+def test_another_length_is_not_joined_on(server, url):
+    break_off(server, url, headers={"ETag": '"same"'})
+    server.files["whole.npz"] = OTHER + b"longer"
+    server.reply = Reply(headers={"ETag": '"same"'})
+    assert fetch(url).read_bytes() == OTHER + b"longer"
+
+
+def test_a_range_from_elsewhere_is_not_joined_on(server, url):
+    break_off(server, url)
+    wrong = f"bytes {HALF - 1}-{len(CONTENT) - 1}/{len(CONTENT)}"
+    server.replies.append(Reply(headers={"Content-Range": wrong}))
+    assert fetch(url).read_bytes() == CONTENT
+    assert [("range" in headers) for headers in server.headers_seen] == [True, False]
+
+
+def test_a_file_without_validator_starts_over(server, home, url):
+    none = {"ETag": 'W/"1"', "Last-Modified": None}
+    server.reply = Reply(headers=none, cut_after=HALF)
+    with pytest.raises(ConnectionError, match=rf"{HALF} of {len(CONTENT)} bytes.*Try again, or"):
+        fetch(url)
+    assert len(server.requests_seen) == ATTEMPTS and files_below(home) == []
+    server.reply = Reply(headers=none)
+    assert fetch(url).read_bytes() == CONTENT
+    assert not any("range" in headers for headers in server.headers_seen)
+
+
+@pytest.mark.parametrize("size, asked", [(len(CONTENT), len(CONTENT) - 1), (len(CONTENT) + 1, 0)])
+def test_a_part_as_long_as_the_file_or_longer(server, url, size, asked):
+    part = break_off(server, url)
+    part.write_bytes((CONTENT + b"!")[:size])
+    assert fetch(url).read_bytes() == CONTENT
+    expected = f"bytes={asked}-" if asked else None
+    assert [headers.get("range") for headers in server.headers_seen] == [expected]
+
+
+def test_a_range_that_cannot_be_starts_over(server, url):
+    break_off(server, url)
+    server.files["whole.npz"] = OTHER[: HALF - 1]
+    server.reply = Reply(if_range=False)  # answers 416
+    assert fetch(url).read_bytes() == OTHER[: HALF - 1]
+    assert len(server.requests_seen) == 2
+
+
+@pytest.mark.parametrize("notes", [None, "", "{}", '{"size": "x"}'])
+def test_a_part_without_its_notes_starts_over(server, url, notes):
+    part = break_off(server, url)
+    part.write_bytes(b"!" * HALF)
+    if notes is None:
+        beside(url, ".part.json").unlink()
+    else:
+        beside(url, ".part.json").write_text(notes)
+    assert fetch(url).read_bytes() == CONTENT
+    assert len(server.requests_seen) == 1
+
+
+def test_a_file_of_unknown_length(server, url):
+    server.reply = Reply(chunked=True)
+    assert fetch(url).read_bytes() == CONTENT
+    assert json.loads(beside(url, ".json").read_text())["size"] == len(CONTENT)
+
+
+# Checksums.
+
+
+def encoded(name, content):
+    digits = hashlib.md5(content).hexdigest() if name == "md5" else crc32c_bit_by_bit(content)
+    return f"{name}={base64.b64encode(bytes.fromhex(digits)).decode()}"
+
+
+SHORT, WRONG = CONTENT[:30_000], OTHER[:30_000]
+MD5, CRC = encoded("md5", SHORT), encoded("crc32c", SHORT)
+WRONG_MD5, WRONG_CRC = encoded("md5", WRONG), encoded("crc32c", WRONG)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-goog-hash": f"{CRC},{MD5}"},
+        {"x-goog-hash": f"{MD5}, {CRC}"},
+        (("x-goog-hash", CRC), ("x-goog-hash", MD5)),
+        {"x-goog-hash": CRC},
+        {"Content-MD5": MD5.removeprefix("md5=")},
+        {"x-goog-hash": f"{WRONG_CRC},{MD5}"},  # MD5 is enough
+        {"x-goog-hash": "md5=?,crc32c=AAAA,sha1=AAAA,"},
+    ],
+)
+def test_right_checksums(server, url, headers):
+    server.files["whole.npz"] = SHORT
+    server.reply = Reply(headers=headers)
+    assert fetch(url).read_bytes() == SHORT
+    assert len(server.requests_seen) == 1
+
+
+@pytest.mark.parametrize(
+    "name, headers",
+    [
+        ("md5", {"x-goog-hash": f"{CRC},{WRONG_MD5}"}),
+        ("md5", (("x-goog-hash", WRONG_MD5), ("x-goog-hash", CRC))),
+        ("md5", (("x-goog-hash", CRC), ("x-goog-hash", WRONG_MD5))),
+        ("md5", {"Content-MD5": WRONG_MD5.removeprefix("md5=")}),
+        ("crc32c", {"x-goog-hash": WRONG_CRC}),
+    ],
+)
+def test_wrong_checksums(server, home, url, name, headers):
+    server.files["whole.npz"] = SHORT
+    server.reply = Reply(headers=headers)
+    with pytest.raises(ConnectionError, match=f"its {name} is .*, but the server declares"):
+        fetch(url)
+    assert len(server.requests_seen) == 2 and files_below(home) == []
+    server.reply = Reply()
+    server.replies.append(Reply(headers=headers))
+    assert fetch(url).read_bytes() == SHORT
+
+
+@pytest.mark.parametrize("checksum", [MD5, CRC])
+def test_the_checksum_of_a_joined_file(server, url, checksum):
+    server.files["whole.npz"] = SHORT
+    server.replies.append(Reply(cut_after=20_000, headers={"x-goog-hash": checksum}))
+    assert fetch(url).read_bytes() == SHORT and len(server.requests_seen) == 2
+    part = beside(url, ".part")
+    server.replies.append(Reply(cut_after=20_000, headers={"x-goog-hash": checksum}))
+    server.replies.extend([Reply(status=503)] * ATTEMPTS)
+    with pytest.raises(ConnectionError):
+        fetch(url, anew=True)
+    part.write_bytes(b"!" * part.stat().st_size)
+    assert fetch(url, anew=True).read_bytes() == SHORT
+    assert [h.get("range") for h in server.headers_seen[-2:]] == ["bytes=20000-", None]
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 416])
+def test_refusals_are_not_tried_again(server, home, url, status):
+    server.reply = Reply(status=status)
+    expected = f"`{url}` could not be downloaded .*{status}.*`BiTBackbone.from_weights`"
+    with pytest.raises(ConnectionError, match=expected) as error:
+        fetch(url)
+    assert str(cache_path(url)) in str(error.value) and "MIRROR" not in str(error.value)
+    assert len(server.requests_seen) == 1 and files_below(home) == []
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_servers_in_trouble_are_asked_again(server, url, status):
+    server.replies.extend([Reply(status=status)] * (ATTEMPTS - 1))
+    assert fetch(url).read_bytes() == CONTENT
+    server.requests_seen.clear()
+    server.reply = Reply(status=status)
+    with pytest.raises(ConnectionError, match=str(status)):
+        fetch(url, anew=True)
+    assert len(server.requests_seen) == ATTEMPTS
+
+
+def test_the_delay_before_further_attempts_doubles(server, monkeypatch, url):
+    delays = []
+    monkeypatch.setattr(download, "RETRY_DELAY", 0.5)
+    monkeypatch.setattr(download.time, "sleep", delays.append)
+    server.reply = Reply(status=503)
+    with pytest.raises(ConnectionError):
+        fetch(url)
+    assert delays == [0.5, 1, 2]
 
 
 def test_no_server(home):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(ConnectionError, match="could not be downloaded.*from_weights"):
+    with pytest.raises(ConnectionError, match="refused.*Try again, or download it elsewhere"):
         fetch(f"http://127.0.0.1:{port}/whole.npz")
     assert files_below(home) == []
 
 
-def test_an_interrupted_download_leaves_nothing_behind(server, home, monkeypatch):
-    def interrupt(*arguments, **options):
-        raise KeyboardInterrupt
+def test_a_web_page_is_no_file(server, home, url):
+    page = Reply(body=b"<html>Log in", headers={"Content-Type": "text/html; charset=utf-8"})
+    server.reply = page
+    with pytest.raises(ConnectionError, match="sends a web page, text/html, in place"):
+        fetch(url)
+    assert len(server.requests_seen) == 1 and files_below(home) == []
+    server.reply = Reply()
+    break_off(server, url)
+    server.replies.append(page)
+    with pytest.raises(ConnectionError, match="a web page"):
+        fetch(url)
+    assert fetch(url).read_bytes() == CONTENT
+    assert server.headers_seen[-1]["range"] == f"bytes={HALF}-"
 
-    monkeypatch.setattr("shutil.copyfileobj", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        fetch(f"{server.url}/whole.npz")
-    assert server.requests_seen and files_below(home) == []
+
+@pytest.mark.parametrize(
+    "reply, reason",
+    [
+        (Reply(headers={"Content-Encoding": "gzip"}), "encoded with gzip"),
+        (Reply(status=204, length=0), "answers 204"),
+        (Reply(status=206), "answers 206"),
+    ],
+)
+def test_answers_to_another_question(server, home, url, reply, reason):
+    server.reply = reply
+    with pytest.raises(ConnectionError, match=reason):
+        fetch(url)
+    assert files_below(home) == []
 
 
-def test_the_default_cache_is_that_of_keras(server, tmp_path, monkeypatch):
-    monkeypatch.delenv("KERAS_HOME")
-    monkeypatch.setattr(pathlib.Path, "home", lambda: tmp_path / "user")
-    path = fetch(f"{server.url}/whole.npz")
-    assert path == tmp_path / "user" / ".keras" / "keras_bit" / "whole.npz"
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_keeps_the_name_and_the_range(server, url, status):
+    server.files["elsewhere"] = CONTENT
+    moved = Reply(status=status, headers={"Location": "/elsewhere"})
+    server.replies.extend([moved, Reply(cut_after=HALF), moved])
+    assert fetch(url).read_bytes() == CONTENT
+    assert cache_path(url).exists()
+    assert server.requests_seen == ["/bit/whole.npz", "/elsewhere"] * 2
+    assert server.headers_seen[-1]["range"] == f"bytes={HALF}-"
+
+
+@pytest.mark.parametrize(
+    "target", ["ftp://127.0.0.1/a.npz", "file:///etc/hostname", "/bit/whole.npz"]
+)
+def test_redirects_elsewhere_or_without_end(server, home, url, target):
+    server.reply = Reply(status=302, headers={"Location": target})
+    reasons = "redirects from http to|Redirection to url|redirect error"
+    with pytest.raises(ConnectionError, match=rf"downloaded \(.*({reasons})"):
+        fetch(url)
+    assert files_below(home) == []
+
+
+def test_a_redirect_from_https_to_http_is_refused(server, monkeypatch, url):
+    class Plain(http.client.HTTPConnection):
+        """Speaks HTTP where HTTPS is asked for: no certificate is needed then."""
+
+        def __init__(self, host, context=None, check_hostname=None, **options):
+            super().__init__(host, **options)
+
+    monkeypatch.setattr(http.client, "HTTPSConnection", Plain)
+    secure = url.replace("http:", "https:")
+    server.replies.append(Reply(status=302, headers={"Location": url}))
+    with pytest.raises(ConnectionError, match=f"redirects from https to {url}"):
+        fetch(secure)
+    assert fetch(secure).read_bytes() == CONTENT
+
+
+def test_a_proxy_is_asked(server, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    assert fetch("http://bit.invalid/whole.npz").read_bytes() == CONTENT
+    assert server.requests_seen == ["http://bit.invalid/whole.npz"]
+
+
+def test_too_little_room(home, monkeypatch, url):
+    usage = shutil.disk_usage(home.parent)._replace(free=len(CONTENT) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=r"1\.3 MB are needed, and 1\.3 MB are free.*KERAS_HOME"):
+        fetch(url)
+    assert files_below(home) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=len(CONTENT)))
+    assert fetch(url).read_bytes() == CONTENT
+
+
+def test_a_folder_that_cannot_be_written(home, url):
+    home.write_bytes(b"no folder")
+    with pytest.raises(OSError, match="cache folder .* cannot be written .*KERAS_HOME"):
+        fetch(url)
+
+
+# Mirrors.
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_mirror(server, monkeypatch, ending):
+    monkeypatch.setenv("KERAS_BIT_MIRROR", f"{server.url}/copy/of{ending}")
+    server.files["a.npz"] = CONTENT
+    path = fetch(f"{STORE}/vtab/a.npz")
+    assert path == cache_path(f"{STORE}/vtab/a.npz") and path.read_bytes() == CONTENT
+    assert fetch(f"{server.url}/whole.npz").read_bytes() == CONTENT
+    assert server.requests_seen == ["/copy/of/vtab/a.npz", "/whole.npz"]
+
+
+def test_a_part_from_another_mirror_is_not_joined_on(server, monkeypatch):
+    server.files |= {"/one/a.npz": CONTENT, "/two/a.npz": OTHER}
+    server.reply = Reply(headers={"ETag": '"same"'})
+    monkeypatch.setenv("KERAS_BIT_MIRROR", f"{server.url}/one")
+    break_off(server, f"{STORE}/a.npz", headers={"ETag": '"same"'})
+    monkeypatch.setenv("KERAS_BIT_MIRROR", f"{server.url}/two")
+    assert fetch(f"{STORE}/a.npz").read_bytes() == OTHER
+
+
+def test_a_mirror_without_the_file(server, monkeypatch):
+    monkeypatch.setenv("KERAS_BIT_MIRROR", server.url)
+    expected = f"`{STORE}/a.npz` could not be downloaded from {server.url}/a.npz .*404.*MIRROR"
+    with pytest.raises(ConnectionError, match=expected):
+        fetch(f"{STORE}/a.npz")
+
+
+@pytest.mark.parametrize("value_of", [str, pathlib.Path.as_uri, lambda folder: f" {folder}/ "])
+def test_a_folder_as_mirror(tmp_path, monkeypatch, value_of):
+    folder = tmp_path / "my mirror"
+    (folder / "vtab").mkdir(parents=True)
+    (folder / "vtab" / "a b.npz").write_bytes(CONTENT)
+    monkeypatch.setenv("KERAS_BIT_MIRROR", value_of(folder))
+    url = f"{STORE}/vtab/a%20b.npz"
+    path = fetch(url)
+    assert path == cache_path(url) and path.read_bytes() == CONTENT
+    shutil.rmtree(folder)
+    assert fetch(url) == path
+    with pytest.raises(ValueError, match="`KERAS_BIT_MIRROR` must be"):
+        fetch(f"{STORE}/b.npz")
+
+
+def test_a_folder_as_mirror_without_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BIT_MIRROR", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="`KERAS_BIT_MIRROR`.*a.npz.*from_weights"):
+        fetch(f"{STORE}/a.npz")
+
+
+@pytest.mark.parametrize(
+    "value", ["ftp://example.org", "https://", "http://h/?a=1", "/no/such/folder", "mirror.org/bit"]
+)
+def test_mirrors_that_are_no_place(monkeypatch, value):
+    monkeypatch.setenv("KERAS_BIT_MIRROR", value)
+    with pytest.raises(ValueError, match="`KERAS_BIT_MIRROR` must be a.*Received: '"):
+        fetch(f"{STORE}/a.npz")
+
+
+# What the user sees.
+
+
+def test_without_a_terminal_one_line_is_shown(server, capsys, url):
+    server.replies.append(Reply(cut_after=HALF))
+    path = fetch(url)
+    output, errors = capsys.readouterr()
+    assert output == "" and errors == f"Downloading {url} to {path} (1.3 MB)\n"
+    fetch(url)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_bar_on_a_narrow_terminal(server, monkeypatch, capsys, url, chunked):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, a terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    server.reply = Reply(chunked=chunked)
+    path = fetch(url)
+    output, errors = capsys.readouterr()
+    bars = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", errors).replace("\r", "\n").splitlines()[1:]
+    state = r"1\.3/\? MB [\d.]+ .B/s" if chunked else r"1\.3/1\.3 MB [\d.]+ .B/s 00:00$"
+    assert output == "" and path.name in errors
+    assert all(len(line) <= 40 for line in bars)
+    assert re.match(f"━+ {state}", bars[-1]), bars
+
+
+# The presets.
 
 
 def test_from_preset_downloads_and_loads(rng, server, home, monkeypatch, tmp_path):
-    arrays = random_arrays(rng)
-    path = save_npz(tmp_path / "small.npz", arrays)
-    server.files["BiT-M-R50x1.npz"] = path.read_bytes()
-    monkeypatch.setattr(presets, "_STORE", f"{server.url}/bit_models")
+    path = save_npz(tmp_path / "small.npz", random_arrays(rng))
+    server.files["/mirror/small.npz"] = path.read_bytes()
+    monkeypatch.setenv("KERAS_BIT_MIRROR", f"{server.url}/mirror")
+    real = presets.find_preset("m-r50x1")
+    url = real.url.replace("BiT-M-R50x1", "small")
+    small = dataclasses.replace(real, name="small", url=url, **SMALL)
+    monkeypatch.setattr(presets, "presets", lambda: {"small": small})
     images = rng.uniform(0, 1, (2, 40, 40, 3)).astype("float32")
-    backbone = BiTBackbone.from_preset("BiT-M-R50x1", pooling="max")
-    again = BiTBackbone.from_preset("m-r50x1", pooling="max")
+    backbone = BiTBackbone.from_preset("small", pooling="max")
+    again = BiTBackbone.from_preset("small", pooling="max")
     local = BiTBackbone.from_weights(path, pooling="max")
     for other in (again, local):
         np.testing.assert_array_equal(as_numpy(backbone(images)), as_numpy(other(images)))
-    assert server.requests_seen == ["/bit_models/BiT-M-R50x1.npz"]
-    assert files_below(home) == ["BiT-M-R50x1.npz"]
+    assert server.requests_seen == ["/mirror/small.npz"]
+    assert files_below(home) == ["small.npz"]
 
 
 def test_from_preset_without_the_file_or_the_name(server, monkeypatch):
-    monkeypatch.setattr(presets, "_STORE", server.url)
+    monkeypatch.setenv("KERAS_BIT_MIRROR", server.url)
     with pytest.raises(ConnectionError, match="BiT-S-R50x1.npz"):
         BiTBackbone.from_preset("s-r50x1")
     with pytest.raises(ValueError, match="Did you mean 's-r50x1'"):

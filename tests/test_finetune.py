@@ -44,12 +44,16 @@ def data():
 def quick(monkeypatch):
     """Puts a model that trains in a moment in the place of BiT."""
 
-    def build_classifier(num_classes, **kwargs):
-        layers = [keras.layers.GlobalAveragePooling2D(), keras_bit.ZeroInitHead(num_classes)]
-        model = keras.Sequential(layers)
+    def classifier(backbone, head):
+        model = keras.Sequential([backbone, head])
         model.build((None, None, None, 3))
         return model
 
+    def build_classifier(num_classes, **kwargs):
+        head = keras_bit.ZeroInitHead(num_classes)
+        return classifier(keras.layers.GlobalAveragePooling2D(), head)
+
+    monkeypatch.setattr(finetune, "BiTClassifier", classifier)
     monkeypatch.setattr(finetune, "build_classifier", build_classifier)
 
 

@@ -1,58 +1,17 @@
-import functools
-import pickle
+import tarfile
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 
-from keras_bit import BiTBackbone
-from keras_bit.layers.group_norm import choose_groups
-from keras_bit.weights.formats import architecture_of, read_weights
-from tests import oracle
+from keras_bit import BiTBackbone, BiTClassifier
+from keras_bit.weights import formats, hub, presets
+from keras_bit.weights.download import cache_path
+from keras_bit.weights.formats import read_preset, read_weights
 from tests.conftest import as_numpy
-
-SMALL = {"depth": (1, 1, 1, 1), "width": 0.25}
-ROOT = "root_block/standardized_conv2d/kernel"
-
-
-@functools.cache
-def shapes_of(depth, width):
-    return {n: tuple(v.shape) for n, v in BiTBackbone(depth, width).named_weights().items()}
-
-
-def random_arrays(rng, depth=SMALL["depth"], width=SMALL["width"]):
-    """Arrays of a network, under the names of `BiTBackbone.named_weights`."""
-    return {
-        name: rng.normal(1 if name.endswith("gamma") else 0, 0.3, shape).astype("float32")
-        for name, shape in shapes_of(depth, width).items()
-    }
-
-
-def released(arrays, name_of=lambda name, number: f"resnet/{name}", head=True):
-    """The same arrays as the authors store them: other names, norms of rank 4, and a head."""
-    stored = {}
-    for number, (name, array) in enumerate(arrays.items()):
-        is_norm = name.endswith(("gamma", "beta"))
-        stored[name_of(name, number)] = array.reshape(1, 1, 1, -1) if is_norm else array
-    if head:
-        features = arrays["group_norm/gamma"].size
-        stored[name_of("head/conv2d/kernel", 900)] = np.ones((1, 1, features, 7), "float32")
-        stored[name_of("head/conv2d/bias", 901)] = np.ones(7, "float32")
-    return stored
-
-
-def numbered(name, number):
-    """As in the files whose layers were numbered through: `standardized_conv2d_17`."""
-    for layer in ("standardized_conv2d", "group_norm", "conv2d"):
-        if f"/{layer}/" in f"/{name}":
-            return f"resnet/{name.replace(f'{layer}/', f'{layer}_{number}/')}"
-    raise AssertionError(name)
-
-
-def save_npz(path, arrays, **options):
-    np.savez(path, **released(arrays, **options))
-    return path
+from tests.web_server import WebServer
+from tests.weight_files import SMALL, random_arrays, save_npz
 
 
 @pytest.fixture
@@ -60,209 +19,92 @@ def arrays(rng):
     return random_arrays(rng)
 
 
-@pytest.fixture
-def images(rng):
-    return rng.uniform(0, 1, (2, 45, 40, 3)).astype("float32")
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("KERAS_BIT_MIRROR", raising=False)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"head": False},
-        {"name_of": numbered},
-        {"name_of": lambda name, number: name},
-        {"name_of": lambda name, number: f"resnet/{name}:0"},
-    ],
-)
-def test_the_spellings_of_the_authors_files(arrays, tmp_path, options):
-    read = read_weights(save_npz(tmp_path / "small.npz", arrays, **options))
-    assert set(read) == set(arrays)
+def test_routes_of_the_same_arrays_are_equal_to_the_last_bit(rng, arrays, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    images = rng.uniform(0, 1, (2, 45, 40, 3)).astype("float32")
+    path = save_npz(tmp_path / "small.npz", arrays).rename(tmp_path / "without an ending")
+    npz = BiTBackbone.from_weights(path)
+    model = BiTClassifier(npz, 3)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    npz.save_npz(tmp_path / "mine.npz")
+    safetensors.save_file(named_by_timm(arrays), tmp_path / "timm.safetensors")
+    expected = as_numpy(npz(images))
+    for file in ("model.keras", "model.weights.h5", "mine.npz", "timm.safetensors"):
+        backbone = BiTBackbone.from_weights(tmp_path / file, kernel_epsilon=1e-10)
+        np.testing.assert_array_equal(as_numpy(backbone(images)), expected, err_msg=file)
+
+
+def named_by_timm(arrays):
+    """The arrays of a small network, one unit a block, as timm's safetensors hold them."""
+    named = {}
     for name, array in arrays.items():
-        np.testing.assert_array_equal(read[name], array)
-        assert read[name].dtype == np.float32
+        path, _, variable = name.rpartition("/")
+        kind = "conv" if variable == "kernel" else "norm"
+        parts = path.split("/")
+        if name.startswith("block"):
+            stage = int(parts[0].removeprefix("block")) - 1
+            number = "abc".index(parts[2]) + 1
+            layer = "downsample.conv" if parts[3] == "proj" else f"{kind}{number}"
+            theirs = f"stages.{stage}.blocks.0.{layer}"
+        else:
+            theirs = "stem.conv" if kind == "conv" else "norm"
+        named[f"{theirs}.{'bias' if variable == 'beta' else 'weight'}"] = (
+            np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
+        )
+    return named
 
 
-def test_numbered_names_are_really_numbered(arrays):
-    names = list(released(arrays, name_of=numbered))
-    assert "resnet/root_block/standardized_conv2d_0/kernel" in names
-    assert all(any(digit in name.split("/")[-2] for digit in "0123456789") for name in names)
+def test_the_epsilon_of_the_library_is_kept(arrays, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    safetensors.save_file(named_by_timm(arrays), tmp_path / "timm.safetensors")
+    backbone = BiTBackbone.from_weights(tmp_path / "timm.safetensors")
+    assert backbone.kernel_epsilon == 1e-8 == backbone.blocks[0].units[0].a.conv.epsilon
+    assert backbone.get_config()["kernel_epsilon"] == 1e-8
+    assert BiTBackbone(**SMALL).blocks[3].units[0].proj.epsilon == 1e-10
 
 
-@pytest.mark.parametrize("name_of", [numbered, lambda name, number: f"resnet/{name}"])
-@pytest.mark.parametrize("depth, width", [((1, 1, 1, 1), 0.25), ((1, 2, 1, 1), 0.5)])
-def test_from_weights_equals_the_numpy_oracle(rng, images, tmp_path, depth, width, name_of):
-    arrays = random_arrays(rng, depth, width)
-    path = save_npz(tmp_path / "net.npz", arrays, name_of=name_of)
-    backbone = BiTBackbone.from_weights(path, pooling=None)
-    assert (backbone.depth, backbone.width) == (depth, width)
-    expected = oracle.backbone(images * 2.0 - 1.0, arrays, depth, choose_groups)
-    difference = np.abs(as_numpy(backbone(images)) - expected).max()
-    assert difference / np.abs(expected).max() < 1e-4
-
-
-def test_from_weights_equals_keras_own_weights_file(rng, images, tmp_path, randomize):
-    model = keras.Sequential([keras.Input((None, None, 3)), BiTBackbone(**SMALL)])
-    randomize(model)
-    model.save_weights(tmp_path / "small.weights.h5")
-    arrays = {name: as_numpy(v) for name, v in model.layers[-1].named_weights().items()}
-    through_npz = BiTBackbone.from_weights(str(save_npz(tmp_path / "small.npz", arrays)))
-    through_h5 = keras.Sequential([keras.Input((None, None, 3)), BiTBackbone(**SMALL)])
-    through_h5.load_weights(tmp_path / "small.weights.h5")
-    np.testing.assert_array_equal(as_numpy(through_npz(images)), as_numpy(through_h5(images)))
-
-
-def test_a_released_architecture_is_known_by_its_depth(rng, tmp_path):
-    arrays = random_arrays(rng, 50, 0.125)
-    backbone = BiTBackbone.from_weights(save_npz(tmp_path / "r50.npz", arrays))
-    assert (backbone.depth, backbone.width) == (50, 0.125)
-
-
-def test_arguments_of_the_layer_are_passed_on(arrays, images, tmp_path):
-    path = save_npz(tmp_path / "small.npz", arrays)
-    options = {"value_range": (-1, 1), "pooling": "max", "frozen": ["block1"], "name": "bit"}
-    backbone = BiTBackbone.from_weights(path, **options)
-    features = as_numpy(BiTBackbone.from_weights(path, pooling=None)(images))
-    pooled = as_numpy(backbone(images * 2 - 1))
-    np.testing.assert_allclose(pooled, features.max(axis=(1, 2)), rtol=1e-4, atol=1e-5)
-    assert backbone.name == "bit" and not backbone.blocks[0].trainable
-
-
-def test_config_and_saved_model_need_the_file_no_more(arrays, images, tmp_path, reload_model):
-    path = save_npz(tmp_path / "small.npz", arrays)
-    model = keras.Sequential([keras.Input((None, None, 3)), BiTBackbone.from_weights(path)])
-    path.unlink()
-    loaded = reload_model(model)
-    np.testing.assert_array_equal(as_numpy(loaded(images)), as_numpy(model(images)))
-    config = model.layers[-1].get_config()
-    rebuilt = BiTBackbone.from_config(config)
-    assert rebuilt.get_config() == config and str(path) not in str(config)
-
-
-def test_architecture_of(rng):
-    assert architecture_of(random_arrays(rng, (1, 3, 2, 1), 0.125)) == ((1, 3, 2, 1), 0.125)
-    units, width = architecture_of(random_arrays(rng, (1, 1, 1, 1), 1))
-    assert units == (1, 1, 1, 1) and width == 1 and isinstance(width, int)
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`path` must.*Received: .*none.npz, not found"):
-        BiTBackbone.from_weights(tmp_path / "none.npz")
-
-
-def html(path, arrays):
-    path.write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>")
-
-
-def empty(path, arrays):
-    path.touch()
-
-
-def folder(path, arrays):
-    path.mkdir()
-
-
-def bare_array(path, arrays):
-    with path.open("wb") as file:
-        np.save(file, arrays[ROOT])
-
-
-def pickled_file(path, arrays):
-    path.write_bytes(pickle.dumps(arrays))
-
-
-def pickled_array(path, arrays):
-    np.savez(path, **released(arrays), extra=np.array([{"a": 1}], dtype=object))
-
-
-def truncated(path, arrays):
-    save_npz(path, arrays)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flipped_bytes(path, arrays):
-    save_npz(path, arrays)
-    overwrite(path, path.stat().st_size // 2, bytes(64))
-
-
-def flipped_compressed_bytes(path, arrays):
-    np.savez_compressed(path, **released(arrays))
-    with zipfile.ZipFile(path) as file:
-        member = file.infolist()[0]
-    # A local header of 30 bytes, the name and 20 bytes of sizes stand before the compressed data.
-    overwrite(path, member.header_offset + 30 + len(member.filename) + 20, b"\xff" * 64)
-
-
-def overwrite(path, position, damage):
-    data = path.read_bytes()
-    path.write_bytes(data[:position] + damage + data[position + len(damage) :])
-
-
-def same_name_twice(path, arrays):
-    twin = {"resnet/root_block/standardized_conv2d_1/kernel": arrays[ROOT]}
-    np.savez(path, **released(arrays), **twin)
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`source` must be.*Received: .*none.npz, and"):
+        read_weights(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize(
-    "write",
+    "content, what",
     [
-        html,
-        empty,
-        folder,
-        bare_array,
-        pickled_file,
-        pickled_array,
-        truncated,
-        flipped_bytes,
-        flipped_compressed_bytes,
-        same_name_twice,
+        (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "a web page"),
+        (b"  <HTML>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer.*git lfs pull"),
+        (b"", "none"),
+        (b"\x93NUMPY\x01\x00v\x00", "none"),
     ],
 )
-def test_unreadable_files(arrays, tmp_path, write):
+def test_files_of_other_kinds(tmp_path, content, what):
     path = tmp_path / "weights.npz"
-    write(path, arrays)
-    with pytest.raises(ValueError, match="`path` must be an undamaged .npz.*weights.npz"):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"`source` must be.*weights.npz, which is {what}"):
         BiTBackbone.from_weights(path)
 
 
-class Trap:
-    """Leaves a mark where its pickle is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (self.path.touch, ())
-
-
-def test_a_pickle_in_the_file_is_not_run(arrays, tmp_path):
-    trap = np.array([Trap(tmp_path / "mark")], dtype=object)
-    np.savez(tmp_path / "trap.npz", **released(arrays), trap=trap)
-    assert not (tmp_path / "mark").exists()
-    with pytest.raises(ValueError, match="cannot be read.*pickle"):
-        BiTBackbone.from_weights(tmp_path / "trap.npz")
-    assert not (tmp_path / "mark").exists()
-    np.load(tmp_path / "trap.npz", allow_pickle=True)["trap"]
-    assert (tmp_path / "mark").exists()
-
-
-def test_a_file_of_another_network(tmp_path):
-    np.savez(tmp_path / "other.npz", **{"conv1/kernel": np.ones((3, 3)), "conv1/bias": np.ones(3)})
-    with pytest.raises(ValueError, match="must hold a BiT network.*2 other arrays.*conv1/bias"):
-        BiTBackbone.from_weights(tmp_path / "other.npz")
+def test_a_zip_of_something_else(tmp_path):
     with zipfile.ZipFile(tmp_path / "zip.npz", "w") as file:
         file.writestr("readme.txt", "no arrays")
-    with pytest.raises(ValueError, match="must hold a BiT network.*1 other"):
+    with pytest.raises(ValueError, match="undamaged .npz file of arrays.*zip.npz"):
         BiTBackbone.from_weights(tmp_path / "zip.npz")
 
 
-def test_half_a_network(arrays, tmp_path):
-    three = {n: a for n, a in arrays.items() if not n.startswith("block4/")}
-    with pytest.raises(ValueError, match=r"whole BiT network.*\[1, 1, 1, 0\] units"):
-        BiTBackbone.from_weights(save_npz(tmp_path / "three.npz", three))
-    flat = {**arrays, ROOT: arrays[ROOT].reshape(-1)}
-    with pytest.raises(ValueError, match="root kernel of shape"):
-        BiTBackbone.from_weights(save_npz(tmp_path / "flat.npz", flat))
+def test_arrays_of_another_network(tmp_path):
+    np.savez(tmp_path / "other.npz", **{"conv1/kernel": np.ones((3, 3)), "conv1/bias": np.ones(3)})
+    with pytest.raises(ValueError, match="must hold a BiT network.*2 other arrays.*conv1/bias"):
+        BiTBackbone.from_weights(tmp_path / "other.npz")
 
 
 def test_arrays_that_do_not_fit_are_all_listed(arrays, tmp_path):
@@ -276,3 +118,91 @@ def test_arrays_that_do_not_fit_are_all_listed(arrays, tmp_path):
     assert "unknown: block2/unit01/b/extra/kernel (3, 3)" in message
     assert "shape: group_norm/beta is (5,), must be (512,)" in message
     assert "faulty.npz" in message
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_a_saved_model_is_read_from_folder_and_archive(tmp_path, monkeypatch, kind):
+    folder = tmp_path / "module"
+    folder.mkdir()
+    (folder / "saved_model.pb").touch()
+    if kind == "archive":
+        with tarfile.open(tmp_path / "module.tar.gz", "w:gz") as tar:
+            tar.add(folder / "saved_model.pb", "saved_model.pb")
+    monkeypatch.setattr(formats, "read_saved_model", lambda place: place.joinpath("here"))
+    place = read_weights(folder if kind == "folder" else str(tmp_path / "module.tar.gz"))
+    assert place.name == "here" and (place.parent / "saved_model.pb").exists()
+
+
+def test_a_handle_goes_to_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "resolve", lambda handle: tmp_path / handle)
+    monkeypatch.setattr(formats, "read_saved_model", lambda place: place)
+    handle = "google/bit/tensorFlow2/m-r50x1"
+    assert read_weights(handle) == tmp_path / handle
+
+
+@pytest.fixture
+def server():
+    with WebServer() as server:
+        yield server
+
+
+def test_a_url_is_downloaded_once(arrays, server, tmp_path):
+    server.files["/small.npz"] = save_npz(tmp_path / "small.npz", arrays).read_bytes()
+    for _ in range(2):
+        read = read_weights(f"{server.url}/small.npz")
+        np.testing.assert_array_equal(read["group_norm/beta"], arrays["group_norm/beta"])
+    assert server.requests_seen == ["/small.npz"]
+
+
+def test_an_unreadable_file_in_the_cache_is_downloaded_anew(arrays, server, tmp_path):
+    server.files["/small.npz"] = save_npz(tmp_path / "small.npz", arrays).read_bytes()
+    cached = cache_path(f"{server.url}/small.npz")
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(server.files["/small.npz"][:1000])
+    assert len(read_weights(f"{server.url}/small.npz")) == len(arrays) + 2
+    assert server.requests_seen == ["/small.npz"]
+
+
+def test_a_preset_that_holds_another_network(arrays, server, tmp_path, monkeypatch, rng):
+    monkeypatch.setenv("KERAS_BIT_MIRROR", server.url)
+    body = save_npz(tmp_path / "r101.npz", random_arrays(rng, 101, 0.0625)).read_bytes()
+    server.files["/BiT-M-R50x1.npz"] = body
+    with pytest.raises(ValueError, match="'m-r50x1' must hold R50x1.*which holds R101x0.0625"):
+        read_preset("m-r50x1")
+
+
+def test_from_preset(arrays, server, tmp_path, monkeypatch, rng):
+    small = presets.Preset("small", SMALL["depth"], SMALL["width"], "", 7, 0, 32, f"{server.url}/s")
+    monkeypatch.setattr(presets, "presets", lambda: {"small": small})
+    server.files["/s"] = save_npz(tmp_path / "small.npz", arrays).read_bytes()
+    images = rng.uniform(0, 1, (2, 40, 40, 3)).astype("float32")
+    backbone = BiTBackbone.from_preset("Small", pooling="max")
+    local = BiTBackbone.from_weights(tmp_path / "small.npz", pooling="max")
+    np.testing.assert_array_equal(as_numpy(backbone(images)), as_numpy(local(images)))
+    classifier = BiTClassifier.from_preset("small", num_classes=7)
+    assert classifier.predict(images, verbose=0).shape == (2, 7)
+    assert server.requests_seen == ["/s"]
+
+
+def test_shapes_are_checked_before_anything_is_allocated(arrays, tmp_path, monkeypatch):
+    arrays["group_norm/beta"] = np.ones(5, "float32")
+    path = save_npz(tmp_path / "faulty.npz", arrays)
+    monkeypatch.setattr(BiTBackbone, "build", lambda self, shape: pytest.fail("built"))
+    with pytest.raises(ValueError, match="with 1 faults"):
+        BiTBackbone.from_weights(path)
+
+
+@pytest.mark.parametrize("depth, width", [((1, 2, 1, 1), 0.5), (50, 0.125)])
+def test_shapes_that_are_told_are_those_that_are_built(depth, width):
+    told = BiTBackbone(depth, width).weight_shapes()
+    built = BiTBackbone(depth, width).named_weights()
+    assert told == {name: tuple(variable.shape) for name, variable in built.items()}
+
+
+def test_a_loaded_layer_has_the_initializers_of_a_new_one(arrays, tmp_path):
+    loaded = BiTBackbone.from_weights(save_npz(tmp_path / "small.npz", arrays))
+    new = BiTBackbone(**SMALL).root_block.conv.get_config()
+    assert loaded.root_block.conv.get_config() == new
+    half = {name: array.astype("float16") for name, array in arrays.items()}
+    loaded = BiTBackbone.from_weights(save_npz(tmp_path / "half.npz", half))
+    assert {keras.backend.standardize_dtype(v.dtype) for v in loaded.weights} == {"float32"}

@@ -22,18 +22,62 @@ def count_parameters(depth, width):
     return total + 2 * channels
 
 
+ARCHITECTURES = {"r50x1", "r101x1", "r50x3", "r101x3", "r152x2", "r152x4"}
+
+
 def test_presets_are_all_released_networks():
     table = keras_bit.presets()
-    architectures = {"r50x1", "r101x1", "r50x3", "r101x3", "r152x2", "r152x4"}
-    tuned = {f"m-{a}/ilsvrc2012_classification" for a in architectures}
-    plain = {f"{series}-{a}" for series in "sm" for a in architectures}
-    assert set(table) == plain | tuned
+    features = {f"{series}-{a}" for series in "sm" for a in ARCHITECTURES}
+    tuned = {f"{name}/ilsvrc2012_classification" for name in features}
+    large = {f"m-{a}/imagenet21k_classification" for a in ARCHITECTURES}
+    distilled = {"r50x1_224", "r50x1_160", "r152x2_t_224", "r152x2_t_384"}
+    vtab = {name for name in table if name.startswith("vtab/")}
+    others = features | tuned | large | {f"distill/{name}" for name in distilled}
+    assert set(table) == others | vtab
+    assert len(vtab) == 5 * 19 * 3  # as the authors' README counts them
     for name, preset in table.items():
         assert preset.name == name and preset.license == "Apache-2.0"
-        assert preset.parameters == count_parameters(preset.depth, preset.width), name
-        assert name.split("/")[0].endswith(f"r{preset.depth}x{preset.width}")
-        assert preset.pretraining.startswith("ILSVRC" if name[0] == "s" else "ImageNet-21k")
-        assert ("fine-tuned" in preset.pretraining) == (name in tuned)
+        assert f"r{preset.depth}x{preset.width}" in name
+    for name in features:
+        assert table[name].url == table[f"{name}/{HEAD_OF[name[0]]}_classification"].url
+
+
+HEAD_OF = {"s": "ilsvrc2012", "m": "imagenet21k"}
+
+
+@pytest.mark.parametrize("name", [*sorted(f"m-{a}" for a in ARCHITECTURES), "distill/r152x2_t_224"])
+def test_parameters_are_counted(name):
+    preset = find_preset(name)
+    assert preset.parameters == count_parameters(preset.depth, preset.width)
+
+
+@pytest.mark.parametrize(
+    "name, classes, size",
+    [
+        ("s-r101x1", 1000, 224),
+        ("m-r50x1", 21843, 224),
+        ("m-r152x2/ilsvrc2012_classification", 1000, 480),
+        ("distill/r50x1_160", 1000, 160),
+        ("distill/r152x2_t_384", 1000, 384),
+        ("vtab/m-r50x1-run2-cifar100", 100, 128),
+        ("vtab/m-r101x3-run0-sun397", 397, 480),
+    ],
+)
+def test_heads_and_sizes(name, classes, size):
+    preset = find_preset(name)
+    assert (preset.num_classes, preset.image_size) == (classes, size)
+
+
+def test_other_forms_of_the_same_weights():
+    preset = find_preset("m-r50x1/ilsvrc2012_classification")
+    assert preset.hub == "https://tfhub.dev/google/bit/m-r50x1/ilsvrc2012_classification/1"
+    assert preset.kaggle == "google/bit/tensorFlow2/m-r50x1-ilsvrc2012-classification"
+    assert preset.timm == "resnetv2_50x1_bit.goog_in21k_ft_in1k"
+    assert preset.hugging_face == "google/bit-50"
+    assert (preset.accuracy, preset.accuracy_source) == (80.68, "authors' README")
+    # R152x2 came after the modules of the hub, and BiT-S is not in timm.
+    assert find_preset("m-r152x2").hub is None and find_preset("s-r50x1").timm is None
+    assert find_preset("vtab/m-r50x1-run0-dtd").kaggle is None
 
 
 @pytest.mark.parametrize("series", ["s-", "m-"])
@@ -48,6 +92,11 @@ def test_presets_are_in_the_order_of_size(series):
         ("s-r50x1", "BiT-S-R50x1.npz"),
         ("m-r152x4", "BiT-M-R152x4.npz"),
         ("m-r101x3/ilsvrc2012_classification", "BiT-M-R101x3-ILSVRC2012.npz"),
+        ("m-r101x3/imagenet21k_classification", "BiT-M-R101x3.npz"),
+        ("distill/r50x1_224", "distill/R50x1_224.npz"),
+        ("distill/r152x2_t_384", "distill/R152x2_T_384.npz"),
+        ("vtab/m-r50x1-run0-caltech101", "vtab/BiT-M-R50x1-run0-caltech101.npz"),
+        ("vtab/m-r152x4-run2-clevr-count", "vtab/BiT-M-R152x4-run2-clevr-count.npz"),
     ],
 )
 def test_urls(name, file):
@@ -55,17 +104,30 @@ def test_urls(name, file):
     assert keras_bit.presets()[name].url == url
 
 
-@pytest.mark.parametrize("name", keras_bit.presets())
-def test_every_name_and_its_authors_spelling_are_found(name):
-    preset = keras_bit.presets()[name]
-    authors = preset.url.rpartition("/")[2].removesuffix(".npz")
-    for spelling in (name, name.upper(), f" {name} ", authors, authors.lower()):
-        assert find_preset(spelling) == preset
+@pytest.mark.parametrize("spell", [str, str.upper, lambda name: f" {name} "])
+def test_every_name_is_found(spell):
+    for name, preset in keras_bit.presets().items():
+        assert find_preset(spell(name)) == preset
+
+
+@pytest.mark.parametrize(
+    "spelling, name",
+    [
+        ("BiT-M-R50x1", "m-r50x1"),
+        ("BiT-S-R152x4", "s-r152x4"),
+        ("BiT-M-R101x3-ILSVRC2012", "m-r101x3/ilsvrc2012_classification"),
+        ("bit-m-r101x3-ilsvrc2012", "m-r101x3/ilsvrc2012_classification"),
+        ("distill/R50x1_224", "distill/r50x1_224"),
+        ("vtab/BiT-M-R50x1-run0-svhn", "vtab/m-r50x1-run0-svhn"),
+    ],
+)
+def test_the_authors_spelling(spelling, name):
+    assert find_preset(spelling).name == name
 
 
 def test_the_table_can_be_changed_by_nobody():
     keras_bit.presets().clear()
-    assert len(keras_bit.presets()) == 18
+    assert len(keras_bit.presets()) == 319
     with pytest.raises(dataclasses.FrozenInstanceError):
         find_preset("m-r50x1").depth = 101
 

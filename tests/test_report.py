@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_bit import HyperRule, report
+from keras_bit.files import written_whole
 
 NAMES = ("cat", "dog", "a class whose name is much too long for any table", "$\\bad{_x$")
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
@@ -193,7 +194,7 @@ def test_no_picture_needs_pyplot(tmp_path, monkeypatch):
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(KeyError), report.written_whole(path) as temporary:
+    with pytest.raises(KeyError), written_whole(path) as temporary:
         temporary.write_text("half")
         raise KeyError
     assert path.read_text() == "old"

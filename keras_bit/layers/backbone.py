@@ -1,9 +1,11 @@
 """The network of BiT as one Keras layer."""
 
+import functools
+
 import keras
 from keras import ops
 
-from keras_bit.checks import check_integer
+from keras_bit.checks import check_integer, check_positive_number
 from keras_bit.layers.blocks import Block, RootBlock, norm_relu
 from keras_bit.layers.image_input import (
     check_image_dtype,
@@ -11,12 +13,13 @@ from keras_bit.layers.image_input import (
     check_value_range,
     rescale,
 )
-from keras_bit.weights.assign import assign_strictly
-from keras_bit.weights.download import fetch
-from keras_bit.weights.formats import architecture_of, read_weights
-from keras_bit.weights.presets import find_preset
+from keras_bit.layers.standardized_conv import EPSILON
+from keras_bit.weights.assign import check_fit
+from keras_bit.weights.formats import read_preset, read_weights
+from keras_bit.weights.networks import UNITS, architecture_of
+from keras_bit.weights.npz import write_npz
+from keras_bit.weights.saved_model import verified
 
-UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 STAGES = ("stem", "block1", "block2", "block3", "block4", "norm")
 
 
@@ -45,6 +48,8 @@ class BiTBackbone(keras.layers.Layer):
         pooling: `"avg"` as in the paper, `"max"`, or `None` for the feature map.
         frozen: Names of parts to freeze: `"root_block"`, `"block1"` to `"block4"`, `"group_norm"`.
         standardize: With `False` kernels are used as they are; `fold` makes such a backbone.
+        kernel_epsilon: Positive float, added to a kernel's variance before the root: 1e-10 as in
+            the authors' code, 1e-8 in timm's and Hugging Face's ports.
 
     Call arguments:
         images: Tensor (batch, height, width, 3), float of any precision, or an integer type with
@@ -75,6 +80,7 @@ class BiTBackbone(keras.layers.Layer):
         pooling="avg",
         frozen=(),
         standardize=True,
+        kernel_epsilon=EPSILON,
         **kwargs,
     ):
         # Images are rescaled in float32 first and cast to the compute dtype after.
@@ -85,8 +91,10 @@ class BiTBackbone(keras.layers.Layer):
         self.value_range = check_value_range(value_range)
         self.pooling = _check_pooling(pooling)
         self.standardize = bool(standardize)
+        self.kernel_epsilon = check_positive_number("kernel_epsilon", kernel_epsilon)
         channels = _root_channels(width)
-        options = {"standardize": self.standardize, "dtype": self.dtype_policy}
+        conv_options = {"standardize": self.standardize, "epsilon": self.kernel_epsilon}
+        options = {"conv_options": conv_options, "dtype": self.dtype_policy}
         self.root_block = RootBlock(channels, name="root_block", **options)
         self.blocks = []
         input_channels = channels
@@ -108,28 +116,56 @@ class BiTBackbone(keras.layers.Layer):
             **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
 
         Raises:
-            ValueError: If there is no such preset.
+            ValueError: If there is no such preset, or the file holds another network.
             ConnectionError: If the weights cannot be downloaded.
         """
-        return cls.from_weights(fetch(find_preset(name).url), **kwargs)
+        return cls.from_arrays(read_preset(name), **kwargs)
 
     @classmethod
-    def from_weights(cls, path, **kwargs):
-        """Returns the backbone with the weights of a file; depth and width are read off it.
+    def from_weights(cls, source, **kwargs):
+        """Returns the backbone with weights from a file; depth and width are read off it.
 
         Args:
-            path: An `.npz` file in the authors' layout.
+            source: An `.npz` file in the authors' layout; a `.safetensors`, `.pth` or `.bin` file
+                of timm, Hugging Face or the authors' PyTorch code; a `.weights.h5` or `.keras`
+                file of this package; a TensorFlow SavedModel, as a folder or `.tar.gz`; the URL
+                of one of these; or a handle such as `"https://tfhub.dev/google/bit/m-r50x1/1"` or
+                `"google/bit/tensorFlow2/m-r50x1"`. A SavedModel's own function and the layer
+                made of it are compared on two images.
             **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
 
         Raises:
-            FileNotFoundError, ValueError: If there is no such file or it holds no BiT network.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is damaged, of another kind, holds no BiT network or more than one,
+                or if a SavedModel's own function gives other features than the layer.
+            ConnectionError: If it cannot be downloaded.
         """
-        arrays = read_weights(path)
-        units, width = architecture_of(arrays)
-        depth = next((depth for depth, known in UNITS.items() if known == units), units)
-        backbone = cls(depth, width, **kwargs)
-        assign_strictly(backbone.named_weights(), arrays, path)
+        return cls.from_arrays(compared(read_weights(source)), **kwargs)
+
+    @classmethod
+    def from_arrays(cls, arrays, **kwargs):
+        """Returns the backbone with the weights in `arrays`.
+
+        Args:
+            arrays: What `keras_bit.weights.formats.read_weights` returns; a head is passed over.
+            **kwargs: Further arguments of the layer.
+
+        Raises:
+            ValueError: If an array is missing, unknown, or of another shape.
+        """
+        depth, width = architecture_of(arrays)
+        backbone = cls(depth, width, **{"kernel_epsilon": arrays.epsilon, **kwargs})
+        check_fit(backbone.weight_shapes(), arrays.without_head())
+        backbone._build_with(arrays)
         return backbone
+
+    def save_npz(self, path):
+        """Writes the weights in the authors' layout, which their PyTorch and JAX code reads.
+
+        Args:
+            path: File to write.
+        """
+        write_npz(path, self.named_weights())
 
     def build(self, input_shape):
         shape = check_image_shape(input_shape)
@@ -175,7 +211,7 @@ class BiTBackbone(keras.layers.Layer):
         folded.build((None, None, None, 3))
         self._build_if_needed()
         sources, targets = self.named_weights(), folded.named_weights()
-        for name, conv in self._convs():
+        for name, conv, _ in self._convs():
             targets.pop(name).assign(conv.effective_kernel())
         for name, target in targets.items():
             target.assign(sources[name])
@@ -187,11 +223,21 @@ class BiTBackbone(keras.layers.Layer):
         Names leave out the files' leading `resnet/`. Builds the layer if needed.
         """
         self._build_if_needed()
-        weights = {name: conv.kernel for name, conv in self._convs()}
-        for name, norm in self._norms():
+        weights = {name: conv.kernel for name, conv, _ in self._convs()}
+        for name, norm, _ in self._norms():
             weights[f"{name}/gamma"] = norm.gamma
             weights[f"{name}/beta"] = norm.beta
         return weights
+
+    def weight_shapes(self):
+        """Returns a dict from the names of `named_weights` to shapes, without building anything."""
+        shapes = {
+            name: (conv.kernel_size, conv.kernel_size, channels, conv.filters)
+            for name, conv, channels in self._convs()
+        }
+        for name, _, channels in self._norms():
+            shapes |= {f"{name}/gamma": (channels,), f"{name}/beta": (channels,)}
+        return shapes
 
     def compute_output_shape(self, input_shape):
         shape = check_image_shape(input_shape)
@@ -212,6 +258,7 @@ class BiTBackbone(keras.layers.Layer):
             "pooling": self.pooling,
             "frozen": [part.name for part in self._parts() if not part.trainable],
             "standardize": self.standardize,
+            "kernel_epsilon": self.kernel_epsilon,
         }
 
     def _parts(self):
@@ -230,30 +277,74 @@ class BiTBackbone(keras.layers.Layer):
         if not self.built:
             self.build((None, None, None, 3))
 
+    def _build_with(self, arrays):
+        """Builds the layer with the values of `arrays`, which take memory once and not twice."""
+        initializers = {}
+        for name, conv, _ in self._convs():
+            initializers[conv] = conv.kernel_initializer
+            conv.kernel_initializer = functools.partial(_given_value, arrays, name)
+        self.build((None, None, None, 3))
+        for conv, initializer in initializers.items():
+            conv.kernel_initializer = initializer
+        for name, norm, _ in self._norms():
+            norm.gamma.assign(arrays[f"{name}/gamma"])
+            norm.beta.assign(arrays[f"{name}/beta"])
+
     def _units(self):
         for block in self.blocks:
             for unit in block.units:
                 yield f"{block.name}/{unit.name}", unit
 
     def _convs(self):
-        yield "root_block/standardized_conv2d/kernel", self.root_block.conv
+        """Yields the kernels' names, the convolutions, and their input channels."""
+        yield "root_block/standardized_conv2d/kernel", self.root_block.conv, 3
         for path, unit in self._units():
             for part in (unit.a, unit.b, unit.c):
-                yield f"{path}/{part.name}/standardized_conv2d/kernel", part.conv
+                channels = part.input_filters
+                yield f"{path}/{part.name}/standardized_conv2d/kernel", part.conv, channels
             if unit.proj is not None:
-                yield f"{path}/a/proj/standardized_conv2d/kernel", unit.proj
+                channels = unit.input_filters
+                yield f"{path}/a/proj/standardized_conv2d/kernel", unit.proj, channels
 
     def _norms(self):
+        """Yields the group norms' names, the norms, and their channels."""
         for path, unit in self._units():
             for part in (unit.a, unit.b, unit.c):
-                yield f"{path}/{part.name}/group_norm", part.norm
-        yield "group_norm", self.norm
+                yield f"{path}/{part.name}/group_norm", part.norm, part.input_filters
+        channels = 4 * self.blocks[-1].filters
+        yield "group_norm", self.norm, channels
 
     def _feature_maps(self, x):
         maps = {}
         for name, part in zip(STAGES, self._parts(), strict=True):
             maps[name] = x = part(x)
         return maps
+
+
+def _given_value(arrays, name, shape, dtype=None):
+    return ops.convert_to_tensor(arrays[name], dtype)
+
+
+def compared(arrays):
+    """Returns `arrays`, of a SavedModel after its own function was compared with the network.
+
+    Raises:
+        ValueError: If no way to read the SavedModel gives a network with the same outputs.
+    """
+    if arrays.folder is None:
+        return arrays
+
+    def network(arrays):
+        backbone = BiTBackbone.from_arrays(arrays, dtype="float32")
+        head = arrays.only_head()
+
+        def outputs(images):
+            features = ops.convert_to_numpy(backbone(ops.convert_to_tensor(images)))
+            return features @ head["head/kernel"] + head["head/bias"] if head else features
+
+        return outputs
+
+    return verified(arrays.folder, network)
 
 
 def _units_of(depth):

@@ -1,6 +1,7 @@
 """The parts of BiT's network: root block, pre-activated convolution, bottleneck unit, block.
 
-They are named as in the authors' released files, so that an array is found by its path.
+They are named as in the authors' released files, so that an array is found by its path. Each hands
+`conv_options`, further arguments of `StandardizedConv2D`, on to its convolutions.
 """
 
 import keras
@@ -20,16 +21,17 @@ def norm_relu(channels, dtype):
 class RootBlock(keras.layers.Layer):
     """The stem: a 7x7 convolution and a 3x3 max pooling, both with stride 2."""
 
-    def __init__(self, filters, *, standardize=True, **kwargs):
+    def __init__(self, filters, *, conv_options=None, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
+        self.conv_options = conv_options or {}
         self.conv = StandardizedConv2D(
             filters,
             kernel_size=7,
             strides=2,
-            standardize=standardize,
             dtype=self.dtype_policy,
             name="standardized_conv2d",
+            **self.conv_options,
         )
 
     def build(self, input_shape):
@@ -46,8 +48,11 @@ class RootBlock(keras.layers.Layer):
         return _halve(self.conv.compute_output_shape(input_shape))
 
     def get_config(self):
-        standardize = self.conv.standardize
-        return {**super().get_config(), "filters": self.filters, "standardize": standardize}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "conv_options": self.conv_options,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_bit")
@@ -55,18 +60,19 @@ class PreActivatedConv(keras.layers.Layer):
     """Group norm, ReLU, convolution: a third of a bottleneck unit."""
 
     def __init__(
-        self, input_filters, filters, kernel_size, strides=1, *, standardize=True, **kwargs
+        self, input_filters, filters, kernel_size, strides=1, *, conv_options=None, **kwargs
     ):
         super().__init__(**kwargs)
         self.input_filters = input_filters
+        self.conv_options = conv_options or {}
         self.norm = norm_relu(input_filters, self.dtype_policy)
         self.conv = StandardizedConv2D(
             filters,
             kernel_size,
             strides,
-            standardize=standardize,
             dtype=self.dtype_policy,
             name="standardized_conv2d",
+            **self.conv_options,
         )
 
     def build(self, input_shape):
@@ -80,29 +86,36 @@ class PreActivatedConv(keras.layers.Layer):
         return self.conv.compute_output_shape(input_shape)
 
     def get_config(self):
-        names = ("filters", "kernel_size", "strides", "standardize")
-        config = {name: getattr(self.conv, name) for name in names}
-        return {**super().get_config(), "input_filters": self.input_filters, **config}
+        return {
+            **super().get_config(),
+            "input_filters": self.input_filters,
+            "filters": self.conv.filters,
+            "kernel_size": self.conv.kernel_size,
+            "strides": self.conv.strides,
+            "conv_options": self.conv_options,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_bit")
 class BottleneckUnit(keras.layers.Layer):
     """Three pre-activated convolutions, 1x1, 3x3 and 1x1, around a shortcut."""
 
-    def __init__(self, input_filters, filters, strides=1, *, standardize=True, **kwargs):
+    def __init__(self, input_filters, filters, strides=1, *, conv_options=None, **kwargs):
         super().__init__(**kwargs)
         self.input_filters = input_filters
         self.filters = filters
         self.strides = strides
-        self.standardize = standardize
+        self.conv_options = conv_options or {}
         wide = 4 * filters
-        options = {"standardize": standardize, "dtype": self.dtype_policy}
+        options = {"conv_options": self.conv_options, "dtype": self.dtype_policy}
         self.a = PreActivatedConv(input_filters, filters, 1, name="a", **options)
         self.b = PreActivatedConv(filters, filters, 3, strides, name="b", **options)
         self.c = PreActivatedConv(filters, wide, 1, name="c", **options)
         self.proj = None
         if strides > 1 or input_filters != wide:
-            self.proj = StandardizedConv2D(wide, 1, strides, name="proj", **options)
+            self.proj = StandardizedConv2D(
+                wide, 1, strides, dtype=self.dtype_policy, name="proj", **self.conv_options
+            )
 
     def build(self, input_shape):
         if self.proj is not None:
@@ -126,7 +139,7 @@ class BottleneckUnit(keras.layers.Layer):
             "input_filters": self.input_filters,
             "filters": self.filters,
             "strides": self.strides,
-            "standardize": self.standardize,
+            "conv_options": self.conv_options,
         }
 
 
@@ -134,18 +147,18 @@ class BottleneckUnit(keras.layers.Layer):
 class Block(keras.layers.Layer):
     """Bottleneck units at one resolution; the first may halve it."""
 
-    def __init__(self, units, input_filters, filters, strides, *, standardize=True, **kwargs):
+    def __init__(self, units, input_filters, filters, strides, *, conv_options=None, **kwargs):
         super().__init__(**kwargs)
         self.input_filters = input_filters
         self.filters = filters
         self.strides = strides
-        self.standardize = standardize
+        self.conv_options = conv_options or {}
         self.units = [
             BottleneckUnit(
                 input_filters if number == 1 else 4 * filters,
                 filters,
                 strides if number == 1 else 1,
-                standardize=standardize,
+                conv_options=self.conv_options,
                 dtype=self.dtype_policy,
                 name=f"unit{number:02d}",
             )
@@ -174,7 +187,7 @@ class Block(keras.layers.Layer):
             "input_filters": self.input_filters,
             "filters": self.filters,
             "strides": self.strides,
-            "standardize": self.standardize,
+            "conv_options": self.conv_options,
         }
 
 

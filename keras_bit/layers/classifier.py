@@ -1,11 +1,132 @@
-"""The model of a whole run: the backbone and a head in a row."""
+"""The backbone and its head in a row: a classifier."""
 
 import keras
 
-from keras_bit.layers.backbone import BiTBackbone
+from keras_bit.layers.backbone import BiTBackbone, compared
 from keras_bit.layers.head import ZeroInitHead
+from keras_bit.weights.assign import assign_strictly
+from keras_bit.weights.formats import read_preset, read_weights
+from keras_bit.weights.npz import write_npz
 
 ANY_SIZE = (None, None, None, 3)
+
+
+@keras.saving.register_keras_serializable(package="keras_bit")
+class BiTClassifier(keras.Sequential):
+    """A `keras.Sequential` of a `BiTBackbone` and a `ZeroInitHead`, built for images of any size.
+
+    To fine-tune on classes of your own, give it a pretrained backbone and a new head:
+    `BiTClassifier(BiTBackbone.from_preset("m-r50x1"), num_classes)`. To predict the classes that
+    a released network was trained on, take `BiTClassifier.from_preset`.
+
+    Args:
+        backbone: A `keras_bit.BiTBackbone` that pools its features.
+        head: The number of classes, or a `keras_bit.ZeroInitHead`.
+        name: Name of the model.
+
+    Call arguments and `value_range`: those of the backbone. Output: logits (batch, classes),
+    float32.
+
+    Raises:
+        ValueError: If an argument is of the wrong kind.
+
+    Example:
+
+    >>> model = keras_bit.BiTClassifier(keras_bit.BiTBackbone((1, 1, 1, 1), width=0.25), 10)
+    >>> model.predict(np.zeros((2, 32, 32, 3)), verbose=0).shape
+    (2, 10)
+    """
+
+    def __init__(self, backbone, head, *, name=None):
+        if not isinstance(backbone, BiTBackbone) or backbone.pooling is None:
+            raise ValueError(
+                "`backbone` must be a keras_bit.BiTBackbone with `pooling`. "
+                f"Received: backbone={backbone!r}"
+            )
+        head = head if isinstance(head, ZeroInitHead) else ZeroInitHead(head)
+        super().__init__([backbone, head], name=name)
+        self.build(ANY_SIZE)
+
+    @classmethod
+    def from_preset(cls, name, num_classes=None, **kwargs):
+        """Returns a released network with its released head.
+
+        Args:
+            name: A name of `keras_bit.presets()` whose file has a head, such as
+                `"m-r50x1/ilsvrc2012_classification"`.
+            num_classes: The number of classes that the head must have; any by default.
+            **kwargs: Further arguments of `BiTBackbone`, such as `value_range`.
+
+        Raises:
+            ValueError: If there is no such preset, or its head has other classes.
+            ConnectionError: If the weights cannot be downloaded.
+        """
+        return cls._from_arrays(read_preset(name), num_classes, kwargs)
+
+    @classmethod
+    def from_weights(cls, source, num_classes=None, **kwargs):
+        """Returns a network with its head; depth, width and classes are read off the weights.
+
+        Args:
+            source: As in `BiTBackbone.from_weights`.
+            num_classes: The number of classes that the head must have; any by default.
+            **kwargs: Further arguments of `BiTBackbone`, such as `value_range`.
+
+        Raises:
+            FileNotFoundError, ValueError, ConnectionError: As `BiTBackbone.from_weights`; and if
+                there is no head, or one of other classes.
+        """
+        return cls._from_arrays(compared(read_weights(source)), num_classes, kwargs)
+
+    @classmethod
+    def _from_arrays(cls, arrays, num_classes, kwargs):
+        head = arrays.only_head()
+        if len(head) < 2:
+            raise ValueError(
+                "The weights must include a head. Received: "
+                f"{arrays.source} without one. Use `BiTClassifier(BiTBackbone.from_weights(...), "
+                "num_classes)` to put a new head on it."
+            )
+        (classes,) = head.shapes["head/bias"]
+        if num_classes not in (None, classes):
+            raise ValueError(
+                f"`num_classes` must be that of the released head, {classes} in {arrays.source}. "
+                f"Received: num_classes={num_classes}. For classes of your own use "
+                "`BiTClassifier(BiTBackbone.from_preset(...), num_classes)`."
+            )
+        model = cls(BiTBackbone.from_arrays(arrays, **kwargs), classes)
+        assign_strictly(model.head.named_weights(), head)
+        return model
+
+    @property
+    def backbone(self):
+        """The `BiTBackbone`."""
+        return self.layers[0]
+
+    @property
+    def head(self):
+        """The `ZeroInitHead`."""
+        return self.layers[1]
+
+    def save_npz(self, path):
+        """Writes backbone and head in the authors' layout; see `BiTBackbone.save_npz`."""
+        weights = self.backbone.named_weights() | self.head.named_weights()
+        write_npz(path, weights)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "head": keras.saving.serialize_keras_object(self.head),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("backbone", "head")
+        }
+        return cls(**parts, name=config["name"])
 
 
 def check_architecture(preset, depth, width):
@@ -18,11 +139,11 @@ def check_architecture(preset, depth, width):
 
 
 def build_classifier(num_classes, *, preset=None, depth=50, width=1):
-    """Returns a built `keras.Sequential` of `BiTBackbone` and `ZeroInitHead` for any image size.
+    """Returns a `BiTClassifier` with a new head.
 
     Args:
         num_classes: Number of classes.
-        preset: Name of released weights; `None` for random ones.
+        preset: Name of released weights for the backbone; `None` for random ones.
         depth: Depth of the backbone where there is no preset.
         width: Width of the backbone where there is no preset.
 
@@ -31,11 +152,4 @@ def build_classifier(num_classes, *, preset=None, depth=50, width=1):
     """
     check_architecture(preset, depth, width)
     backbone = BiTBackbone(depth, width) if preset is None else BiTBackbone.from_preset(preset)
-    return assemble([backbone, ZeroInitHead(num_classes)])
-
-
-def assemble(layers):
-    """Returns a new built, uncompiled `keras.Sequential` of layers that may have been used."""
-    model = keras.Sequential(layers)
-    model.build(ANY_SIZE)
-    return model
+    return BiTClassifier(backbone, num_classes)

@@ -63,6 +63,10 @@ class ZeroInitHead(keras.layers.Dense):
     def num_classes(self):
         return self.units
 
+    def named_weights(self):
+        """Returns a dict from `head/kernel` and `head/bias` to variables; see the backbone's."""
+        return {"head/kernel": self.kernel, "head/bias": self.bias}
+
     def get_config(self):
         config = super().get_config()
         for fixed in ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer"):

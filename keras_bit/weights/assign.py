@@ -1,30 +1,41 @@
 """Arrays into variables: all of them, or none."""
 
 
-def assign_strictly(variables, arrays, source):
-    """Assigns arrays to the variables of the same name.
+def assign_strictly(variables, arrays):
+    """Assigns arrays to the variables of the same name, one after another.
 
     Args:
         variables: Dict from name to `keras.Variable`.
-        arrays: Dict from name to array.
-        source: What the arrays came from, for the error.
+        arrays: `WeightArrays`.
 
     Raises:
-        ValueError: If a name is missing on either side or a shape differs; nothing is assigned.
+        ValueError: As `check_fit`; nothing is assigned then.
     """
-    faults = [
-        f"  missing: {n} {tuple(variables[n].shape)}" for n in sorted(set(variables) - set(arrays))
-    ]
-    faults += [f"  unknown: {n} {arrays[n].shape}" for n in sorted(set(arrays) - set(variables))]
+    check_fit({name: tuple(variable.shape) for name, variable in variables.items()}, arrays)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def check_fit(wanted, arrays):
+    """Raises where arrays are not those of a network, before any of them is read.
+
+    Args:
+        wanted: Dict from name to shape.
+        arrays: `WeightArrays`.
+
+    Raises:
+        ValueError: If a name is missing on either side or a shape differs, with all that is wrong.
+    """
+    shapes = arrays.shapes
+    faults = [f"missing: {name} {wanted[name]}" for name in sorted(wanted.keys() - shapes)]
+    faults += [f"unknown: {name} {shapes[name]}" for name in sorted(shapes.keys() - wanted)]
     faults += [
-        f"  shape: {name} is {arrays[name].shape}, must be {tuple(variables[name].shape)}"
-        for name in sorted(set(variables) & set(arrays))
-        if tuple(variables[name].shape) != arrays[name].shape
+        f"shape: {name} is {shapes[name]}, must be {wanted[name]}"
+        for name in sorted(wanted.keys() & shapes)
+        if wanted[name] != shapes[name]
     ]
     if faults:
         raise ValueError(
-            f"The weights must fit the network array by array. Received: {source}, with "
-            f"{len(faults)} faults:\n" + "\n".join(faults)
+            f"The weights must fit the network array by array. Received: {arrays.source}, with "
+            f"{len(faults)} faults:\n  " + "\n  ".join(faults)
         )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])

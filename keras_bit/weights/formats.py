@@ -1,84 +1,120 @@
-"""Files of weights, read into {name: array} with the names of `BiTBackbone.named_weights`."""
+"""A name of a file, whatever its kind, into its arrays."""
 
 import pathlib
-import re
+import tarfile
 import zipfile
-import zlib
 
-import numpy as np
+from keras_bit.weights import hub
+from keras_bit.weights.download import cache_path, fetch
+from keras_bit.weights.keras_files import read_keras
+from keras_bit.weights.networks import Architecture, architecture_of
+from keras_bit.weights.npz import read_npz
+from keras_bit.weights.presets import find_preset
+from keras_bit.weights.saved_model import read_saved_model
+from keras_bit.weights.torch_files import read_safetensors, read_torch
 
-_UNIT = re.compile(r"block([1-4])/unit(\d+)/")
+FORMS = (
+    "an .npz file in the authors' layout, a .safetensors, .pth or .bin file of timm or Hugging "
+    "Face, a .weights.h5 or .keras file, a TensorFlow SavedModel (a folder or .tar.gz), the URL "
+    "of one of these, or a TensorFlow Hub or Kaggle handle"
+)
 
 
-def read_weights(path):
-    """Reads the arrays of a backbone from a file in the authors' layout.
+_MISTAKES = (
+    (b"<", "a web page"),
+    (b"version https://", "a pointer to a file: fetch it with `git lfs pull`"),
+)
+
+
+def read_weights(source):
+    """Reads the names and shapes of a network's arrays, and later the arrays.
 
     Args:
-        path: An `.npz` file. Its names may begin with `resnet/` and carry numeric suffixes
-            (`standardized_conv2d_17`); the head is left out.
+        source: Path of a file or folder, URL, or handle; see `FORMS`. Files are told by their
+            content, not by their name.
 
     Returns:
-        A dict from name to array: kernels HWIO, gamma and beta flat.
+        `WeightArrays`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no npz file or holds no BiT backbone.
+        ValueError: If it is of no known kind, or damaged.
+        ConnectionError: If it cannot be downloaded.
     """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"`path` must be a file of weights. Received: {path}, not found.")
-    try:
-        arrays = _read_npz(path)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"`path` must be an undamaged .npz file of arrays. Received: {path}, "
-            f"which cannot be read ({error})."
-        ) from error
-    arrays = {
-        name: array.reshape(-1) if name.endswith(("gamma", "beta")) else array
-        for name, array in arrays.items()
-        if not name.startswith("head/")
-    }
-    if "root_block/standardized_conv2d/kernel" not in arrays:
-        raise ValueError(
-            "`path` must hold a BiT network in the authors' layout, with the array "
-            f"'resnet/root_block/standardized_conv2d/kernel'. Received: {path} with "
-            f"{len(arrays)} other arrays, {sorted(arrays)[:3]} among them."
-        )
-    return arrays
+    text = str(source)
+    if hub.is_handle(text):
+        return read_saved_model(hub.resolve(text))
+    if text.startswith(("https://", "http://")):
+        return _read_download(text)
+    return _read_path(pathlib.Path(source))
 
 
-def architecture_of(arrays):
-    """Returns `(units, width)`: four numbers of units, and the factor on the channels.
+def read_preset(name):
+    """Reads the weights of a preset, downloaded into Keras's cache folder.
+
+    Returns:
+        `WeightArrays`.
 
     Raises:
-        ValueError: If a block has no units, or the root's kernel has no channels.
+        ValueError: If there is no such preset, or its file holds another network.
+        ConnectionError: If the file cannot be downloaded.
     """
-    units = [0, 0, 0, 0]
-    for name in arrays:
-        match = _UNIT.match(name)
-        if match:
-            block, unit = map(int, match.groups())
-            units[block - 1] = max(units[block - 1], unit)
-    root = arrays["root_block/standardized_conv2d/kernel"].shape
-    if 0 in units or len(root) != 4:
+    preset = find_preset(name)
+    arrays = _read_download(preset.url)
+    found = architecture_of(arrays)
+    if found != Architecture(preset.depth, preset.width):
         raise ValueError(
-            "The arrays must be those of a whole BiT network. Received: "
-            f"{units} units in its four blocks, and a root kernel of shape {root}."
+            f"The file of the preset {preset.name!r} must hold "
+            f"{Architecture(preset.depth, preset.width)}. Received: {arrays.source}, which holds "
+            f"{found}. Delete it, or pass it to `from_weights` if that is what you want."
         )
-    width = root[-1] / 64
-    return tuple(units), int(width) if width == int(width) else width
-
-
-def _read_npz(path):
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is not a zip archive, or cut off")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {_plain(name): file[name] for name in file.files}
-        if len(arrays) < len(file.files):
-            raise ValueError("several of its arrays have the same name but for a number")
     return arrays
 
 
-def _plain(name):
-    return re.sub(r"_\d+(?=/)", "", name.removeprefix("resnet/").removesuffix(":0"))
+def _read_download(url):
+    was_cached = cache_path(url).exists()
+    try:
+        return _read_path(fetch(url))
+    except ValueError:
+        if not was_cached:
+            raise
+        # It may have been damaged since, in a way that its size does not tell.
+        return _read_path(fetch(url, anew=True))
+
+
+def _read_path(path):
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`source` must be {FORMS}. Received: {path}, and there is no such file"
+        )
+    if path.is_dir():
+        return read_saved_model(path)
+    return _reader_of(path)(path)
+
+
+def _reader_of(path):
+    """The function that reads a file of this kind, told by its first bytes and its members."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if start.startswith(b"\x89HDF"):
+        return read_keras
+    if start.startswith(b"PK"):
+        return _reader_of_zip(path)
+    if start.startswith(b"\x1f\x8b") or tarfile.is_tarfile(path):
+        return lambda path: read_saved_model(hub.resolve(path))
+    if start[8:9] == b"{":
+        return read_safetensors
+    if start.startswith(b"\x80"):
+        return read_torch  # a pickle: PyTorch's files of before 2020
+    what = next((what for sign, what in _MISTAKES if start.lstrip().startswith(sign)), "none")
+    raise ValueError(f"`source` must be {FORMS}. Received: {path}, which is {what}")
+
+
+def _reader_of_zip(path):
+    if not zipfile.is_zipfile(path):
+        return read_npz  # cut off, as it will say
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if "model.weights.h5" in names:
+        return read_keras
+    return read_torch if any(name.endswith("data.pkl") for name in names) else read_npz

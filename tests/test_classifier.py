@@ -1,0 +1,101 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_bit import BiTBackbone, BiTClassifier, ZeroInitHead
+from tests.conftest import as_numpy
+from tests.weight_files import SMALL, random_arrays, save_npz
+
+
+@pytest.fixture
+def images(rng):
+    return rng.uniform(0, 1, (2, 45, 40, 3)).astype("float32")
+
+
+@pytest.fixture
+def released(rng):
+    """The arrays of a network with a head of 7 classes."""
+    head = {"head/kernel": rng.normal(size=(512, 7)), "head/bias": rng.normal(size=7)}
+    return random_arrays(rng), {name: array.astype("float32") for name, array in head.items()}
+
+
+def save(path, released):
+    backbone, head = released
+    kernel = head["head/kernel"][None, None]
+    head = {"resnet/head/conv2d/kernel": kernel, "resnet/head/conv2d/bias": head["head/bias"]}
+    stored = {f"resnet/{name}": array for name, array in backbone.items()}
+    np.savez(path, **stored, **head)
+    return path
+
+
+def test_logits_are_those_of_backbone_and_released_head(released, images, tmp_path):
+    path = save(tmp_path / "released.npz", released)
+    model = BiTClassifier.from_weights(path, num_classes=7, value_range=(-1, 1))
+    features = as_numpy(BiTBackbone.from_weights(path)(images))
+    expected = features @ released[1]["head/kernel"] + released[1]["head/bias"]
+    np.testing.assert_allclose(
+        as_numpy(model(images * 2 - 1)), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
+    assert model.head.num_classes == 7 and model.backbone.value_range == (-1, 1)
+
+
+def test_a_head_of_other_classes(released, tmp_path):
+    path = save(tmp_path / "released.npz", released)
+    with pytest.raises(ValueError, match="`num_classes` must be.*7 in.*num_classes=10.*BiTClas"):
+        BiTClassifier.from_weights(path, num_classes=10)
+
+
+def test_no_head(released, tmp_path):
+    path = save_npz(tmp_path / "headless.npz", released[0], head=False)
+    with pytest.raises(ValueError, match="must include a head.*headless.npz"):
+        BiTClassifier.from_weights(path)
+    kernel_alone = {"resnet/head/conv2d/kernel": np.ones((1, 1, 512, 7), "float32")}
+    np.savez(path, **{f"resnet/{n}": a for n, a in released[0].items()}, **kernel_alone)
+    with pytest.raises(ValueError, match="must include a head"):
+        BiTClassifier.from_weights(path)
+
+
+def test_a_head_that_does_not_fit(released, tmp_path):
+    released[1]["head/kernel"] = released[1]["head/kernel"][:100]
+    with pytest.raises(ValueError, match=r"shape: head/kernel is \(100, 7\), must be \(512, 7\)"):
+        BiTClassifier.from_weights(save(tmp_path / "odd.npz", released))
+
+
+def test_save_npz_comes_back(released, images, tmp_path):
+    model = BiTClassifier.from_weights(save(tmp_path / "released.npz", released))
+    model.save_npz(tmp_path / "mine.npz")
+    loaded = BiTClassifier.from_weights(tmp_path / "mine.npz")
+    np.testing.assert_array_equal(as_numpy(loaded(images)), as_numpy(model(images)))
+
+
+def test_save_and_load(released, images, tmp_path, reload_model):
+    path = save(tmp_path / "released.npz", released)
+    options = {"value_range": (0, 255), "pooling": "max", "frozen": ["root_block"]}
+    model = BiTClassifier.from_weights(path, **options)
+    path.unlink()
+    loaded = reload_model(model)
+    assert isinstance(loaded, BiTClassifier) and isinstance(loaded, keras.Sequential)
+    assert loaded.backbone.get_config() == model.backbone.get_config()
+    assert loaded.head.get_config() == model.head.get_config() and loaded.name == model.name
+    np.testing.assert_array_equal(as_numpy(loaded(images * 255)), as_numpy(model(images * 255)))
+    rebuilt = BiTClassifier.from_config(model.get_config())
+    rebuilt.set_weights(model.get_weights())
+    np.testing.assert_array_equal(as_numpy(rebuilt(images * 255)), as_numpy(model(images * 255)))
+
+
+def test_a_new_head_starts_at_zero_and_trains(images):
+    model = BiTClassifier(BiTBackbone(**SMALL), 3)
+    np.testing.assert_array_equal(model.predict(images, verbose=0), np.zeros((2, 3)))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    model.fit(images, np.eye(3)[:2], epochs=2, verbose=0)
+    assert np.abs(model.predict(images, verbose=0)).max() > 0
+    assert [type(layer) for layer in model.layers] == [BiTBackbone, ZeroInitHead]
+
+
+def test_bad_arguments():
+    for backbone in (None, keras.layers.Dense(3), BiTBackbone(**SMALL, pooling=None)):
+        with pytest.raises(ValueError, match="`backbone` must be.*with `pooling`. Received"):
+            BiTClassifier(backbone, 3)
+    with pytest.raises(ValueError, match="`num_classes`"):
+        BiTClassifier(BiTBackbone(**SMALL), 0)
