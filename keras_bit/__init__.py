@@ -1,10 +1,12 @@
 """BigTransfer (BiT) fine-tuning as reusable Keras 3 pieces.
 
-Names are imported when they are first asked for: the command answers at once, and Keras on JAX
-needs no TensorFlow for the pieces that have no use for it.
+What Keras must know to load a saved model is imported at once, all else when it is first asked for:
+Keras on JAX needs no TensorFlow for the pieces that have no use for it.
 """
 
 import importlib
+import pathlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,3 +83,14 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *_HOMES})
+
+
+# The command imports Keras only where it needs it, and without the messages of TensorFlow's start.
+_IS_COMMAND = pathlib.Path(*sys.argv[:1]).stem == "keras-bit" or sys.orig_argv[1:3] == [
+    "-m",
+    "keras_bit",
+]
+if not _IS_COMMAND:
+    for _name, _home in _HOMES.items():
+        if _home.startswith(("layers.", "schedules", "hyperrule")):
+            __getattr__(_name)

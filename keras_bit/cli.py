@@ -167,7 +167,9 @@ def _add_fine_tune(commands):
     _add_rule_options(parser)
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--preset", metavar="NAME", help="released weights to start from; without, random ones"
+        "--preset",
+        metavar="NAME",
+        help="released weights to start from, or a file of weights; without, random ones",
     )
     model.add_argument(
         "--depth",

@@ -86,8 +86,8 @@ def fine_tune(
 
     Args:
         data: A `keras_bit.ImageDataset`.
-        preset: Name of released weights (see `keras_bit.presets()`). `None` starts from random
-            weights.
+        preset: Name of released weights (see `keras_bit.presets()`), or a file, URL or handle, as
+            `keras_bit.BiTBackbone.from_weights` takes it. `None` starts from random weights.
         depth: Depth of the backbone where there is no preset.
         width: Width of the backbone where there is no preset.
         rule: A `keras_bit.HyperRule`. By default it is made from `data` and `rule_arguments`.

@@ -67,8 +67,8 @@ class HyperBiT(keras_tuner.HyperModel):
     Args:
         data: A `keras_bit.ImageDataset`.
         rule: A `keras_bit.HyperRule`, the middle of the search space.
-        preset: Name of released weights (see `keras_bit.presets()`). `None` starts from random
-            weights.
+        preset: Name of released weights (see `keras_bit.presets()`), or a file, URL or handle, as
+            `keras_bit.BiTBackbone.from_weights` takes it. `None` starts from random weights.
         depth: Depth of the backbone where there is no preset.
         width: Width of the backbone where there is no preset.
         epochs: Number of epochs, each with a validation, that make up the schedule of a trial.

@@ -83,6 +83,21 @@ print("tensorflow" in sys.modules)
     assert result.stdout.split() == ["[]", "False"], result.stdout + result.stderr
 
 
+def test_importing_the_package_registers_what_saved_models_hold():
+    code = """
+import keras_bit, keras
+names = "BiTBackbone BiTClassifier HyperRule HyperRuleSchedule MixUp ZeroInitHead".split()
+print([n for n in names if keras.saving.get_registered_object(f"keras_bit>{n}") is None])
+"""
+    result = run_python("-c", code, KERAS_BACKEND="jax")
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_the_command_starts_without_keras():
+    code = "import sys; sys.argv = ['bin/keras-bit']; import keras_bit.cli; print(*sys.modules)"
+    assert "keras" not in run_python("-c", code).stdout.split()
+
+
 def test_works_on_jax_where_tensorflow_is_not_installed():
     options = ["-m", "pytest", "-q", "-x", "-p", "tests.no_tensorflow", "-m", "not tensorflow"]
     # Most of the time is XLA's: the tests want right code, not fast code.

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -81,6 +84,28 @@ def test_save_and_load(released, images, tmp_path, reload_model):
     rebuilt = BiTClassifier.from_config(model.get_config())
     rebuilt.set_weights(model.get_weights())
     np.testing.assert_array_equal(as_numpy(rebuilt(images * 255)), as_numpy(model(images * 255)))
+
+
+ALONE = """
+import socket, sys
+for name in ("tensorflow_hub", "tensorflow_probability", "tf_keras", "kagglehub"):
+    sys.modules[name] = None
+socket.socket.connect = None
+import keras, numpy as np, keras_bit
+model = keras.models.load_model(sys.argv[1])
+np.save(sys.argv[2], model.predict(np.load(sys.argv[3]), verbose=0))
+"""
+
+
+def test_a_saved_model_opens_without_network_hub_and_tfp(released, images, tmp_path):
+    model = BiTClassifier.from_weights(save(tmp_path / "released.npz", released))
+    (tmp_path / "released.npz").unlink()
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images)
+    files = [tmp_path / name for name in ("model.keras", "logits.npy", "images.npy")]
+    subprocess.run([sys.executable, "-c", ALONE, *files], check=True)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_new_head_starts_at_zero_and_trains(images):

@@ -206,3 +206,16 @@ def test_a_loaded_layer_has_the_initializers_of_a_new_one(arrays, tmp_path):
     half = {name: array.astype("float16") for name, array in arrays.items()}
     loaded = BiTBackbone.from_weights(save_npz(tmp_path / "half.npz", half))
     assert {keras.backend.standardize_dtype(v.dtype) for v in loaded.weights} == {"float32"}
+
+
+def test_a_preset_may_be_a_file(arrays, tmp_path, monkeypatch):
+    path = save_npz(tmp_path / "small.npz", arrays)
+    for name in (path, str(path)):
+        assert read_preset(name).without_head().shapes == read_weights(path).without_head().shapes
+    monkeypatch.chdir(tmp_path)
+    path.rename("m-r50x2")
+    assert len(read_preset("m-r50x2")) == len(arrays) + 2
+    with pytest.raises(ValueError, match="Did you mean 'm-r50x"):
+        read_preset("m-r50x4")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_weights("m-r50x4")

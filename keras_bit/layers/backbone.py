@@ -112,14 +112,15 @@ class BiTBackbone(keras.layers.Layer):
         """Returns the backbone with released weights, downloaded into Keras's cache folder.
 
         Args:
-            name: A name of `keras_bit.presets()`, such as `"m-r50x1"`.
+            name: A name of `keras_bit.presets()`, such as `"m-r50x1"`; or else a file, URL or
+                handle, as `from_weights` takes it.
             **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
 
         Raises:
             ValueError: If there is no such preset, or the file holds another network.
             ConnectionError: If the weights cannot be downloaded.
         """
-        return cls.from_arrays(read_preset(name), **kwargs)
+        return cls.from_arrays(compared(read_preset(name)), **kwargs)
 
     @classmethod
     def from_weights(cls, source, **kwargs):

@@ -33,7 +33,7 @@ class BiTClassifier(keras.Sequential):
     Example:
 
     >>> model = keras_bit.BiTClassifier(keras_bit.BiTBackbone((1, 1, 1, 1), width=0.25), 10)
-    >>> model.predict(np.zeros((2, 32, 32, 3)), verbose=0).shape
+    >>> tuple(model(keras.ops.zeros((2, 32, 32, 3))).shape)
     (2, 10)
     """
 
@@ -52,8 +52,8 @@ class BiTClassifier(keras.Sequential):
         """Returns a released network with its released head.
 
         Args:
-            name: A name of `keras_bit.presets()` whose file has a head, such as
-                `"m-r50x1/ilsvrc2012_classification"`.
+            name: A name of `keras_bit.presets()`, such as `"m-r50x1/ilsvrc2012_classification"`;
+                or else a source as `from_weights` takes it.
             num_classes: The number of classes that the head must have; any by default.
             **kwargs: Further arguments of `BiTBackbone`, such as `value_range`.
 
@@ -61,7 +61,7 @@ class BiTClassifier(keras.Sequential):
             ValueError: If there is no such preset, or its head has other classes.
             ConnectionError: If the weights cannot be downloaded.
         """
-        return cls._from_arrays(read_preset(name), num_classes, kwargs)
+        return cls._from_arrays(compared(read_preset(name)), num_classes, kwargs)
 
     @classmethod
     def from_weights(cls, source, num_classes=None, **kwargs):
@@ -143,7 +143,8 @@ def build_classifier(num_classes, *, preset=None, depth=50, width=1):
 
     Args:
         num_classes: Number of classes.
-        preset: Name of released weights for the backbone; `None` for random ones.
+        preset: Name of released weights for the backbone, or a source as
+            `BiTBackbone.from_weights` takes it; `None` for random ones.
         depth: Depth of the backbone where there is no preset.
         width: Width of the backbone where there is no preset.
 

@@ -52,6 +52,9 @@ def read_weights(source):
 def read_preset(name):
     """Reads the weights of a preset, downloaded into Keras's cache folder.
 
+    Args:
+        name: A name of the table, or else a source as `read_weights` takes it.
+
     Returns:
         `WeightArrays`.
 
@@ -59,7 +62,12 @@ def read_preset(name):
         ValueError: If there is no such preset, or its file holds another network.
         ConnectionError: If the file cannot be downloaded.
     """
-    preset = find_preset(name)
+    try:
+        preset = find_preset(name)
+    except ValueError:
+        if not _is_source(str(name)):
+            raise
+        return read_weights(name)
     arrays = _read_download(preset.url)
     found = architecture_of(arrays)
     if found != Architecture(preset.depth, preset.width):
@@ -69,6 +77,10 @@ def read_preset(name):
             f"{found}. Delete it, or pass it to `from_weights` if that is what you want."
         )
     return arrays
+
+
+def _is_source(text):
+    return "://" in text or hub.is_handle(text) or pathlib.Path(text).exists()
 
 
 def _read_download(url):
