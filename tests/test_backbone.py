@@ -249,7 +249,7 @@ def test_fold_is_equal_and_standardizes_no_more(rng, randomize, reload_model):
     folded = backbone.fold()
     np.testing.assert_allclose(as_numpy(folded(images)), as_numpy(backbone(images)), rtol=1e-5)
     assert folded.trainable_weights == [] and len(folded.weights) == len(backbone.weights)
-    for name, conv in folded._convs():
+    for name, conv, _ in folded._convs():
         kernel = as_numpy(conv.kernel)
         np.testing.assert_array_equal(as_numpy(conv.effective_kernel()), kernel, err_msg=name)
         np.testing.assert_allclose(kernel.std(axis=(0, 1, 2)), 1, rtol=1e-3)
