@@ -31,7 +31,13 @@ CONTENT = bytes(range(256)) * 5000  # more than one piece
 OTHER = CONTENT[::-1]
 HALF = len(CONTENT) // 2
 ROOT = pathlib.Path(__file__).parent.parent
-FETCH = "import sys; from keras_bit.weights.download import fetch; print(fetch(sys.argv[1]))"
+# As the command does it, without importing Keras.
+FETCH = """
+import sys
+sys.argv[0] = "keras-bit"
+from keras_bit.weights.download import fetch
+print(fetch(sys.argv[1]))
+"""
 
 
 @pytest.fixture

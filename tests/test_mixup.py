@@ -36,7 +36,7 @@ def draw_many(mixup, count):
 )
 def test_weights_follow_the_beta_distribution(alpha, policy):
     keras.config.set_dtype_policy(policy)
-    weights = draw_many(MixUp(alpha), 20_000)
+    weights = draw_many(MixUp(alpha), 5_000)
     assert weights.dtype == np.float32
     assert np.isfinite(weights).all() and weights.min() >= 0 and weights.max() <= 1
     variance = 1 / (4 * (2 * alpha + 1))  # of Beta(alpha, alpha); its mean is 1/2

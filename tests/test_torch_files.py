@@ -208,6 +208,7 @@ def test_bfloat16_where_nothing_else_has_taught_numpy_its_name(state, tmp_path):
     path = save(tmp_path / "small.safetensors", state)
     code = (
         "import sys\n"
+        "sys.argv[0] = 'keras-bit'  # the command, which imports no Keras before it needs it\n"
         "from keras_bit.weights.torch_files import read_safetensors\n"
         "assert not {'ml_dtypes', 'safetensors', 'torch', 'keras'} & set(sys.modules)\n"
         f"print(read_safetensors({str(path)!r})['head/bias'].tolist())"
