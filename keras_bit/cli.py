@@ -1,4 +1,4 @@
-"""The command `keras-bit`: fine-tune, predict, plan, presets, download and demo.
+"""The command `keras-bit`: fine-tune, predict, plan, presets, download, pretrain and demo.
 
 Everything heavy is imported inside the command that needs it, so that `--help` answers at once.
 """
@@ -27,7 +27,6 @@ LISTED_CLASSES = 30
 LISTED_FILES = 10
 PRESETS_WIDTH = 100
 PREDICTION_BATCH = 32
-DEMO_NETWORK = {"depth": (1, 1, 1, 1), "width": 0.25}
 DEMO_RULE = {
     "batch_size": 128,
     "schedule_length": 400,
@@ -129,6 +128,7 @@ def _parser():
         _add_plan,
         _add_presets,
         _add_download,
+        _add_pretrain,
         _add_demo,
     ):
         add(commands)
@@ -169,17 +169,19 @@ def _add_fine_tune(commands):
     model.add_argument(
         "--preset",
         metavar="NAME",
-        help="released weights to start from, or a file of weights; without, random ones",
+        help="pretrained weights to start from, or a file of weights; without, those of the small "
+        "network that comes with this package, trained on images drawn by formula",
     )
     model.add_argument(
         "--depth",
         type=_depth,
-        default=50,
         metavar="N",
-        help="50, 101, 152, or units of the four blocks such as 1,1,1,1 (default: 50)",
+        help="start from random weights: 50, 101, 152, or units of the four blocks such as 1,1,1,1",
     )
+    model.add_argument("--width", type=_width, metavar="X", help="the same: 1 to 4, or a fraction")
+    _add_from_scratch(model)
     model.add_argument(
-        "--width", type=_width, default=1, metavar="X", help="1 to 4 or a fraction (default: 1)"
+        "--freeze-backbone", action="store_true", help="train the head only, on fixed features"
     )
     run = parser.add_argument_group("run")
     run.add_argument(
@@ -252,6 +254,45 @@ def _add_download(commands):
     parser.add_argument("names", metavar="NAME", nargs="+", help="see `keras-bit presets`")
 
 
+def _add_pretrain(commands):
+    parser = _add_command(
+        commands,
+        "pretrain",
+        _pretrain,
+        "Pretrain a small BiT on images drawn by formula; stopped, it goes on when called again",
+        "keras-bit pretrain --families scenes,contours --steps 10000 --output formulas",
+        ("keras",),
+    )
+    parser.add_argument(
+        "--families",
+        type=lambda text: tuple(text.split(",")),
+        default=("scenes", "contours"),
+        metavar="NAME,...",
+        help="contours, fractals, leaves, networks, scenes, textures (default: scenes,contours)",
+    )
+    for name, default, what in (
+        ("--classes", 100, "of each family"),
+        ("--image-size", 64, "edge in pixels"),
+        ("--batch-size", 128, "images per step"),
+        ("--steps", 10_000, "in all"),
+        ("--seed", 0, "decides images and initial weights"),
+    ):
+        parser.add_argument(
+            name, type=int, default=default, metavar="N", help=f"{what} (default: {default:,})"
+        )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="X",
+        help="highest rate (default: 0.03 for every 256 images of a batch)",
+    )
+    parser.add_argument("--depth", type=_depth, default=(1, 1, 1, 1), metavar="N,N,N,N")
+    parser.add_argument("--width", type=_width, default=0.5, metavar="X")
+    parser.add_argument(
+        "--output", default="keras-bit-pretrain", metavar="FOLDER", help="folder to write to"
+    )
+
+
 def _add_demo(commands):
     parser = _add_command(
         commands,
@@ -262,6 +303,7 @@ def _add_demo(commands):
         ("keras", "tensorflow"),
     )
     _add_output_options(parser, "keras-bit-demo")
+    _add_from_scratch(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
 
 
@@ -332,6 +374,14 @@ def _add_output_options(parser, folder):
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the run in the output folder"
+    )
+
+
+def _add_from_scratch(parser):
+    parser.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="start the same small network from random weights, to see what pretraining is worth",
     )
 
 
@@ -462,11 +512,27 @@ def _fine_tune(arguments):
         data,
         _rule_of(arguments, data),
         preset=arguments.preset,
-        depth=arguments.depth,
-        width=arguments.width,
+        **_network_of(arguments),
+        freeze_backbone=arguments.freeze_backbone,
         steps_per_epoch=arguments.steps_per_epoch,
         cache_dir=arguments.cache_dir,
     )
+
+
+def _network_of(arguments):
+    """Depth and width of a network with random weights; both `None` for a pretrained one."""
+    if arguments.from_scratch and getattr(arguments, "preset", None) is not None:
+        raise ValueError(
+            "`--from-scratch` must be left out beside `--preset`, which brings weights. "
+            f"Received: --preset {arguments.preset}"
+        )
+    depth, width = (getattr(arguments, name, None) for name in ("depth", "width"))
+    if arguments.from_scratch and depth is None and width is None:
+        from keras_bit.weights.presets import EMBEDDED, find_preset
+
+        embedded = find_preset(EMBEDDED)
+        depth, width = embedded.depth, embedded.width
+    return {"depth": depth, "width": width}
 
 
 def _run(console, arguments, data, rule, **settings):
@@ -651,7 +717,7 @@ def _show_presets(console, presets):
         name, *facts = (
             preset.name,
             f"{preset.parameters / 1e6:.1f}M",
-            f"{preset.num_classes:,}",
+            f"{preset.num_classes:,}" if preset.num_classes else "",
             str(preset.image_size),
             "" if preset.accuracy is None else f"{preset.accuracy:.1f}",
             preset.trained_on,
@@ -671,9 +737,18 @@ def _download(arguments):
     from keras_bit.weights.download import fetch
     from keras_bit.weights.presets import find_preset
 
-    urls = [find_preset(name).url for name in arguments.names]
-    for url in urls:
-        print(fetch(url))
+    presets = [find_preset(name) for name in arguments.names]
+    for preset in presets:
+        print(preset.path or fetch(preset.url))
+
+
+def _pretrain(arguments):
+    from keras_bit.pretrain import WEIGHTS_FILE, pretrain
+
+    names = "families classes image_size batch_size steps learning_rate depth width seed output"
+    console = _console()
+    pretrain(**{name: getattr(arguments, name) for name in names.split()}, notify=console.print)
+    console.print(f"Weights: {pathlib.Path(arguments.output) / WEIGHTS_FILE}")
 
 
 def _demo(arguments):
@@ -685,8 +760,9 @@ def _demo(arguments):
     console = _console()
     data = digits(seed=arguments.seed)
     rule = HyperRule(data.image_size, data.train_size, **DEMO_RULE)
+    weights = "random weights" if arguments.from_scratch else "weights from images drawn by formula"
     console.print(
-        "scikit-learn's handwritten digits, a small BiT with random weights, and BiT-HyperRule "
+        f"scikit-learn's handwritten digits, a small BiT with {weights}, and BiT-HyperRule "
         "with a shorter schedule, smaller images and a larger rate than it would choose:"
     )
-    _run(console, arguments, data, rule, **DEMO_NETWORK)
+    _run(console, arguments, data, rule, **_network_of(arguments))

@@ -17,7 +17,8 @@ from keras_bit.callbacks import fit_hyperrule
 from keras_bit.data.pipeline import pipelines
 from keras_bit.files import written_whole
 from keras_bit.hyperrule import HyperRule
-from keras_bit.layers.classifier import BiTClassifier, build_classifier
+from keras_bit.layers.classifier import BiTClassifier, build_classifier, chosen_preset
+from keras_bit.weights.presets import EMBEDDED
 
 BATCH_SIZE = 64
 MODEL_FILE = "model.keras"
@@ -64,8 +65,9 @@ def fine_tune(
     data,
     *,
     preset=None,
-    depth=50,
-    width=1,
+    depth=None,
+    width=None,
+    freeze_backbone=False,
     rule=None,
     steps_per_epoch=None,
     seed=0,
@@ -86,10 +88,13 @@ def fine_tune(
 
     Args:
         data: A `keras_bit.ImageDataset`.
-        preset: Name of released weights (see `keras_bit.presets()`), or a file, URL or handle, as
-            `keras_bit.BiTBackbone.from_weights` takes it. `None` starts from random weights.
-        depth: Depth of the backbone where there is no preset.
-        width: Width of the backbone where there is no preset.
+        preset: Name of pretrained weights (see `keras_bit.presets()`), or a file, URL or handle, as
+            `keras_bit.BiTBackbone.from_weights` takes it. Without preset, depth and width it is
+            `"f-r14x0.5"`, a small network that comes with the package. It was trained on images
+            drawn by formula: better than random weights, far from Google's.
+        depth: Depth of a backbone with random weights; 50 beside a `width`.
+        width: Width of a backbone with random weights; 1 beside a `depth`.
+        freeze_backbone: Whether only the head is trained, on features that stay as they are.
         rule: A `keras_bit.HyperRule`. By default it is made from `data` and `rule_arguments`.
         steps_per_epoch: Steps of `fit` between two validations, of which
             `rule.accumulation_steps` make an update; a tenth of the schedule by default.
@@ -144,7 +149,14 @@ def fine_tune(
         say = notify or (print if verbose else _silent)
         keras.utils.set_random_seed(seed)
         set_memory_growth()
-        model = build_classifier(data.num_classes, preset=preset, depth=depth, width=width)
+        preset = chosen_preset(preset, depth, width)
+        model = build_classifier(
+            data.num_classes,
+            preset=preset,
+            depth=depth,
+            width=width,
+            freeze_backbone=freeze_backbone,
+        )
         say(_opening(data, model, preset))
         train, test = pipelines(data, rule, cache_dir, seed=seed)
         callbacks = [*_callbacks(model, folder, logged=output is not None), *callbacks]
@@ -254,7 +266,9 @@ def _silent(message):
 
 
 def _opening(data, model, preset):
-    weights = f"the weights of {preset}" if preset else "random weights, as no preset was given"
+    weights = f"the weights of {preset}" if preset else "random weights"
+    if preset == EMBEDDED:
+        weights += ", which were trained on images drawn by formula and are not Google's"
     return (
         f"{data.train_size:,} training and {data.test_size:,} validation images in "
         f"{data.num_classes:,} classes. BiT with {model.count_params():,} parameters starts from "

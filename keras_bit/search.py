@@ -12,7 +12,7 @@ from keras_bit.checks import check_integer
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import pipelines
 from keras_bit.hyperrule import HyperRule
-from keras_bit.layers.classifier import build_classifier, check_architecture
+from keras_bit.layers.classifier import build_classifier, chosen_preset
 
 MIXUP_ALPHAS = (0.0, 0.1, 0.2)
 SCHEDULE_FACTORS = (0.5, 1.0, 2.0)
@@ -67,10 +67,12 @@ class HyperBiT(keras_tuner.HyperModel):
     Args:
         data: A `keras_bit.ImageDataset`.
         rule: A `keras_bit.HyperRule`, the middle of the search space.
-        preset: Name of released weights (see `keras_bit.presets()`), or a file, URL or handle, as
-            `keras_bit.BiTBackbone.from_weights` takes it. `None` starts from random weights.
-        depth: Depth of the backbone where there is no preset.
-        width: Width of the backbone where there is no preset.
+        preset: Name of pretrained weights (see `keras_bit.presets()`), or a file, URL or handle, as
+            `keras_bit.BiTBackbone.from_weights` takes it. Without preset, depth and width it is
+            `"f-r14x0.5"`, the small network that comes with the package; see
+            `keras_bit.fine_tune`.
+        depth: Depth of a backbone with random weights; 50 beside a `width`.
+        width: Width of a backbone with random weights; 1 beside a `depth`.
         epochs: Number of epochs, each with a validation, that make up the schedule of a trial.
         cache_dir: Folder for the decoded images; see `keras_bit.pipelines`. With `None` every
             trial decodes all images anew, into memory.
@@ -93,8 +95,8 @@ class HyperBiT(keras_tuner.HyperModel):
         rule,
         *,
         preset=None,
-        depth=50,
-        width=1,
+        depth=None,
+        width=None,
         epochs=DEFAULT_EPOCHS,
         cache_dir=None,
         seed=0,
@@ -107,10 +109,9 @@ class HyperBiT(keras_tuner.HyperModel):
                     f"`{argument}` must be a keras_bit.{kind.__name__}. "
                     f"Received: {argument}={value!r}"
                 )
-        check_architecture(preset, depth, width)
+        self.preset = chosen_preset(preset, depth, width)
         self.data = data
         self.rule = rule
-        self.preset = preset
         self.depth = depth
         self.width = width
         self.epochs = check_integer("epochs", epochs, minimum=1)

@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from keras_bit import HyperRule, __version__, cli, finetune, presets
+from keras_bit.weights.presets import EMBEDDED
 
 pytestmark = pytest.mark.tensorflow
 
 TINY = ("--depth", "1,1,1,1", "--width", "0.0625", "--batch-size", "16", "--crop-size", "32")
 COLOURS = ("blue [b]", "green", "red")
-COMMANDS = ("fine-tune", "predict", "plan", "presets", "download", "demo")
+COMMANDS = ("fine-tune", "predict", "plan", "presets", "download", "pretrain", "demo")
 
 
 def photograph(channel, rng):
@@ -235,6 +236,13 @@ def test_plan_lists_no_more_classes_than_a_page_holds(tmp_path, capsys):
         (["plan", "PHOTOS", "--validation-split", "1"], "`validation_split`"),
         (["plan", "PHOTOS", "--examples-per-class", "99"], "`examples_per_class`"),
         (["plan", "PHOTOS", "--min-edge", "50"], "min_edge=50"),
+        (
+            ["fine-tune", "PHOTOS", "--from-scratch", "--preset", "m-r50x1"],
+            "`--from-scratch` must be left out beside `--preset`",
+        ),
+        (["fine-tune", "PHOTOS", "--preset", "m-r50x1", "--width", "2"], "beside `preset`"),
+        (["pretrain", "--families", "scenes,clouds"], "`families` must be different names"),
+        (["pretrain", "--batch-size", "7"], "`batch_size` must be a multiple"),
     ],
 )
 def test_errors_are_one_line_and_code_2(photos, capsys, arguments, message):
@@ -316,6 +324,8 @@ def test_download_fills_the_cache(tmp_path, capsys, monkeypatch):
     assert tmp_path / "home" in pathlib.Path(first).parents
     assert cli.main(["download", "m-r50x1", "m-r50x7"]) == 2
     assert "Did you mean 'm-r50x" in capsys.readouterr().err
+    assert cli.main(["download", EMBEDDED]) == 0
+    assert capsys.readouterr().out == f"{presets()[EMBEDDED].path}\n"
     assert cli.main(["download", "s-r50x1"]) == 2
     assert "BiT-S-R50x1.npz" in capsys.readouterr().err
 
@@ -363,7 +373,49 @@ def test_the_bar_of_a_terminal_counts_updates_and_fits_a_narrow_window():
     assert "update 7: loss 1.0000" in shown
 
 
-def test_the_demo_is_a_shortened_rule_on_digits(monkeypatch, capsys, tmp_path):
+def test_fine_tune_passes_the_network_on(photos, monkeypatch, tmp_path):
+    seen = {}
+
+    def run(console, arguments, data, rule, **settings):
+        seen.update(settings)
+
+    def network(*options):
+        output = ("--output", str(tmp_path / "output"))
+        assert cli.main(["fine-tune", str(photos), *output, *options]) == 0
+        names = "preset", "depth", "width", "freeze_backbone"
+        return tuple(seen[name] for name in names)
+
+    monkeypatch.setattr(cli, "_run", run)
+    assert network() == (None, None, None, False)
+    assert network("--from-scratch") == (None, (1, 1, 1, 1), 0.5, False)
+    assert network("--from-scratch", "--width", "2") == (None, None, 2, False)
+    assert network("--preset", "s-r50x1", "--freeze-backbone") == ("s-r50x1", None, None, True)
+
+
+def test_pretrain_writes_weights_where_it_says(monkeypatch, tmp_path, capsys):
+    options = ("--families", "textures", "--classes", "2", "--image-size", "32")
+    options += ("--batch-size", "4", "--steps", "2", "--width", "0.0625", "--learning-rate", "0.01")
+    folder = tmp_path / "formulas"
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main(["pretrain", *options, "--output", str(folder)]) == 0
+    *progress, last = capsys.readouterr().out.splitlines()
+    assert last == f"Weights: {folder / 'backbone.npz'}" and (folder / "backbone.npz").is_file()
+    assert [line.split(":")[0] for line in progress] == ["step 1 of 2", "step 2 of 2"]
+    assert json.loads((folder / "settings.json").read_text())["learning_rate"] == 0.01
+    assert cli.main(["pretrain", *options, "--seed", "1", "--output", str(folder)]) == 2
+    assert "`output` must be a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, weights, network",
+    [
+        ([], "weights from images drawn by formula", {"depth": None, "width": None}),
+        (["--from-scratch"], "random weights", {"depth": (1, 1, 1, 1), "width": 0.5}),
+    ],
+)
+def test_the_demo_is_a_shortened_rule_on_digits(
+    monkeypatch, capsys, tmp_path, options, weights, network
+):
     seen = {}
 
     def fine_tune(data, **settings):
@@ -373,9 +425,11 @@ def test_the_demo_is_a_shortened_rule_on_digits(monkeypatch, capsys, tmp_path):
         return types.SimpleNamespace(metrics=metrics, output=tmp_path)
 
     monkeypatch.setattr(finetune, "fine_tune", fine_tune)
-    assert cli.main(["demo", "--output", str(tmp_path / "demo"), "--seed", "3"]) == 0
+    arguments = ["demo", "--output", str(tmp_path / "demo"), "--seed", "3", *options]
+    assert cli.main(arguments) == 0
     out = capsys.readouterr().out
-    assert str(seen["rule"]) in out and "random weights" in out
+    assert str(seen["rule"]) in out and f"a small BiT with {weights}" in out
+    assert {name: seen[name] for name in network} == network
     assert seen["rule"].schedule_length < 500 and seen["seed"] == 3
     assert seen["data"].train_size + seen["data"].test_size == 1797
     assert f"Report: {tmp_path / 'report.html'}" in out and "Accuracy 50.00%" in out

@@ -8,6 +8,7 @@ import pytest
 
 import keras_bit
 from keras_bit import finetune, report
+from keras_bit.weights.presets import EMBEDDED
 
 pytestmark = pytest.mark.tensorflow
 
@@ -157,7 +158,7 @@ def test_rule_labels_and_metrics_can_be_read_back(whole_run):
 
 def test_a_run_says_that_its_weights_are_random(whole_run):
     _, lines = whole_run
-    assert "random weights, as no preset was given" in lines[0]
+    assert "starts from random weights" in lines[0]
 
 
 def test_an_output_folder_that_holds_anything_is_refused_untouched(whole_run, data, tmp_path):
@@ -276,6 +277,26 @@ def test_build_classifier_is_a_trainable_bit():
     assert not model.non_trainable_variables
     logits = keras.ops.convert_to_numpy(model(np.ones((2, 32, 32, 3), "float32")))
     np.testing.assert_array_equal(logits, np.zeros((2, 7)))
+
+
+def test_build_classifier_starts_from_the_network_of_this_package():
+    model = finetune.build_classifier(7, freeze_backbone=True)
+    ours = keras_bit.BiTBackbone.from_preset(EMBEDDED)
+    for variable, expected in zip(model.backbone.weights, ours.weights, strict=True):
+        np.testing.assert_array_equal(variable, expected)
+    assert model.trainable_variables == model.head.trainable_variables
+
+
+def test_a_run_says_what_the_weights_of_this_package_are(data):
+    lines = []
+    settings = {"batch_size": 16, "schedule_length": 2, "crop_size": 32, "freeze_backbone": True}
+    result = keras_bit.fine_tune(data, notify=lines.append, **settings)
+    assert f"{EMBEDDED}, which were trained on images drawn by formula" in lines[0]
+    assert "not Google's" in lines[0]
+    assert result.metrics["weights"] == EMBEDDED
+    ours = keras_bit.BiTBackbone.from_preset(EMBEDDED)
+    for variable, expected in zip(result.model.backbone.weights, ours.weights, strict=True):
+        np.testing.assert_array_equal(variable, expected)
 
 
 def test_evaluate_of_a_hand_example():

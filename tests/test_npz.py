@@ -218,6 +218,7 @@ def test_an_array_is_read_when_it_is_asked_for(arrays, tmp_path, monkeypatch):
 
 def test_what_is_written_is_the_authors_layout(rng, arrays, tmp_path):
     head = {"head/kernel": rng.normal(size=(512, 7)), "head/bias": rng.normal(size=7)}
+    head = {name: array.astype("float32") for name, array in head.items()}
     write_npz(tmp_path / "mine.npz", arrays | head)
     with np.load(tmp_path / "mine.npz") as file:
         written = dict(file)
@@ -230,6 +231,26 @@ def test_what_is_written_is_the_authors_layout(rng, arrays, tmp_path):
     read = read_npz(tmp_path / "mine.npz")
     for name, array in (arrays | head).items():
         np.testing.assert_array_equal(read[name], array)
+
+
+def test_half_the_size_and_what_it_costs(arrays, tmp_path):
+    write_npz(tmp_path / "whole.npz", arrays)
+    write_npz(tmp_path / "half.npz", arrays, "float16")
+    sizes = [(tmp_path / name).stat().st_size for name in ("half.npz", "whole.npz")]
+    assert 0.5 < sizes[0] / sizes[1] < 0.55
+    read = read_npz(tmp_path / "half.npz")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array.astype("float16"))
+    assert BiTBackbone.from_weights(tmp_path / "half.npz").weights[0].dtype == "float32"
+
+
+def test_halves_that_cannot_be_written(arrays, tmp_path):
+    path = tmp_path / "half.npz"
+    with pytest.raises(ValueError, match="`dtype` must be.*Received: dtype='int8'"):
+        write_npz(path, arrays, "int8")
+    with pytest.raises(FloatingPointError):
+        write_npz(path, {"norm/gamma": np.full(3, 1e5, "float32")}, "float16")
+    assert not any(tmp_path.iterdir())
 
 
 def test_writing_leaves_nothing_by_halves(arrays, tmp_path):

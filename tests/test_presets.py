@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 import keras_bit
-from keras_bit.weights.presets import find_preset
+from keras_bit.weights.npz import read_npz
+from keras_bit.weights.presets import EMBEDDED, find_preset
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -25,8 +26,14 @@ def count_parameters(depth, width):
 ARCHITECTURES = {"r50x1", "r101x1", "r50x3", "r101x3", "r152x2", "r152x4"}
 
 
-def test_presets_are_all_released_networks():
+def released():
     table = keras_bit.presets()
+    del table[EMBEDDED]
+    return table
+
+
+def test_presets_are_all_released_networks_and_ours():
+    table = released()
     features = {f"{series}-{a}" for series in "sm" for a in ARCHITECTURES}
     tuned = {f"{name}/ilsvrc2012_classification" for name in features}
     large = {f"m-{a}/imagenet21k_classification" for a in ARCHITECTURES}
@@ -49,6 +56,22 @@ HEAD_OF = {"s": "ilsvrc2012", "m": "imagenet21k"}
 def test_parameters_are_counted(name):
     preset = find_preset(name)
     assert preset.parameters == count_parameters(preset.depth, preset.width)
+
+
+def test_the_network_of_this_package_is_what_the_table_says():
+    preset = find_preset(EMBEDDED)
+    assert EMBEDDED == f"f-r{2 + 3 * sum(preset.depth)}x{preset.width}"
+    assert preset.url is None and preset.path.stat().st_size < 6e6
+    arrays = read_npz(preset.path)
+    assert sum(arrays[name].size for name in arrays) == preset.parameters
+    backbone = keras_bit.BiTBackbone.from_preset(EMBEDDED)
+    assert backbone.count_params() == preset.parameters
+    assert (backbone.depth, backbone.width) == (preset.depth, preset.width)
+
+
+def test_the_network_of_this_package_has_no_head():
+    with pytest.raises(ValueError, match="head"):
+        keras_bit.BiTClassifier.from_preset(EMBEDDED)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +150,7 @@ def test_the_authors_spelling(spelling, name):
 
 def test_the_table_can_be_changed_by_nobody():
     keras_bit.presets().clear()
-    assert len(keras_bit.presets()) == 319
+    assert len(keras_bit.presets()) == 320
     with pytest.raises(dataclasses.FrozenInstanceError):
         find_preset("m-r50x1").depth = 101
 

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_bit import BiTBackbone, HyperBiT, HyperRule, ImageDataset, search
+from keras_bit.weights.presets import EMBEDDED
 from tests.conftest import as_numpy
 
 pytestmark = pytest.mark.tensorflow
@@ -309,3 +310,5 @@ def test_the_preset_is_handed_on(data, rule, monkeypatch):
     monkeypatch.setattr(BiTBackbone, "from_preset", from_preset)
     model = HyperBiT(data, rule, preset="m-r50x1").build(keras_tuner.HyperParameters())
     assert model.layers[0].name == "m-r50x1" and model.layers[1].num_classes == 2
+    model = HyperBiT(data, rule).build(keras_tuner.HyperParameters())
+    assert model.layers[0].name == EMBEDDED

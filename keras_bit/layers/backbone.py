@@ -160,13 +160,17 @@ class BiTBackbone(keras.layers.Layer):
         backbone._build_with(arrays)
         return backbone
 
-    def save_npz(self, path):
+    def save_npz(self, path, dtype="float32"):
         """Writes the weights in the authors' layout, which their PyTorch and JAX code reads.
 
         Args:
             path: File to write.
+            dtype: "float32", or "float16" for half the size.
+
+        Raises:
+            ValueError: If `dtype` is another one.
         """
-        write_npz(path, self.named_weights())
+        write_npz(path, self.named_weights(), dtype)
 
     def build(self, input_shape):
         shape = check_image_shape(input_shape)

@@ -7,6 +7,7 @@ from keras_bit.layers.head import ZeroInitHead
 from keras_bit.weights.assign import assign_strictly
 from keras_bit.weights.formats import read_preset, read_weights
 from keras_bit.weights.npz import write_npz
+from keras_bit.weights.presets import EMBEDDED
 
 ANY_SIZE = (None, None, None, 3)
 
@@ -108,10 +109,10 @@ class BiTClassifier(keras.Sequential):
         """The `ZeroInitHead`."""
         return self.layers[1]
 
-    def save_npz(self, path):
+    def save_npz(self, path, dtype="float32"):
         """Writes backbone and head in the authors' layout; see `BiTBackbone.save_npz`."""
         weights = self.backbone.named_weights() | self.head.named_weights()
-        write_npz(path, weights)
+        write_npz(path, weights, dtype)
 
     def get_config(self):
         return {
@@ -129,28 +130,44 @@ class BiTClassifier(keras.Sequential):
         return cls(**parts, name=config["name"])
 
 
-def check_architecture(preset, depth, width):
-    """Raises where a depth or width stands beside a preset, which has its own."""
-    if preset is not None and (depth, width) != (50, 1):
+def chosen_preset(preset, depth, width):
+    """Returns the preset to start from, or `None` for random weights.
+
+    Without any of the three it is the one that comes with the package; a depth or width asks for
+    random weights.
+
+    Raises:
+        ValueError: If a depth or width stands beside a preset, which has its own.
+    """
+    if depth is None and width is None:
+        return preset or EMBEDDED
+    if preset is not None:
         raise ValueError(
             "`depth` and `width` must be left out beside `preset`, which decides them. "
             f"Received: preset={preset!r}, depth={depth}, width={width}"
         )
+    return None
 
 
-def build_classifier(num_classes, *, preset=None, depth=50, width=1):
+def build_classifier(num_classes, *, preset=None, depth=None, width=None, freeze_backbone=False):
     """Returns a `BiTClassifier` with a new head.
 
     Args:
         num_classes: Number of classes.
-        preset: Name of released weights for the backbone, or a source as
-            `BiTBackbone.from_weights` takes it; `None` for random ones.
-        depth: Depth of the backbone where there is no preset.
-        width: Width of the backbone where there is no preset.
+        preset: Name of pretrained weights for the backbone, or a source as
+            `BiTBackbone.from_weights` takes it. Without preset, depth and width it is the small
+            one that comes with the package.
+        depth: Depth of a backbone with random weights; 50 beside a `width`.
+        width: Width of a backbone with random weights; 1 beside a `depth`.
+        freeze_backbone: Whether only the head is to be trained.
 
     Raises:
         ValueError: If a depth or width stands beside a preset.
     """
-    check_architecture(preset, depth, width)
-    backbone = BiTBackbone(depth, width) if preset is None else BiTBackbone.from_preset(preset)
+    preset = chosen_preset(preset, depth, width)
+    if preset is None:
+        backbone = BiTBackbone(50 if depth is None else depth, 1 if width is None else width)
+    else:
+        backbone = BiTBackbone.from_preset(preset)
+    backbone.trainable = not freeze_backbone
     return BiTClassifier(backbone, num_classes)

@@ -50,7 +50,7 @@ def read_weights(source):
 
 
 def read_preset(name):
-    """Reads the weights of a preset, downloaded into Keras's cache folder.
+    """Reads the weights of a preset, which may have to be downloaded into Keras's cache folder.
 
     Args:
         name: A name of the table, or else a source as `read_weights` takes it.
@@ -68,7 +68,7 @@ def read_preset(name):
         if not _is_source(str(name)):
             raise
         return read_weights(name)
-    arrays = _read_download(preset.url)
+    arrays = _read_path(preset.path) if preset.path else _read_download(preset.url)
     found = architecture_of(arrays)
     if found != Architecture(preset.depth, preset.width):
         raise ValueError(

@@ -49,17 +49,28 @@ def read_npz(path):
     return WeightArrays(path, stored)
 
 
-def write_npz(path, arrays):
+def write_npz(path, arrays, dtype="float32"):
     """Writes arrays in the authors' layout, which their PyTorch and JAX code reads.
 
     Args:
         path: File to write; it gets its name when it is whole.
         arrays: Dict from the names of `BiTBackbone.named_weights`, and perhaps `head/kernel` and
             `head/bias`, to arrays or variables; they are copied one at a time.
+        dtype: "float32", or "float16" for half the size.
+
+    Raises:
+        ValueError: If `dtype` is another one.
+        FloatingPointError: If a value is too large for it.
     """
-    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f'`dtype` must be "float16" or "float32". Received: dtype={dtype!r}')
+    with (
+        np.errstate(over="raise"),
+        written_whole(path) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+    ):
         for name, array in arrays.items():
-            array = np.asarray(array)
+            array = np.asarray(array).astype(dtype, copy=False)
             array = array[None, None] if name == "head/kernel" else array
             released = re.sub("^head/", "head/conv2d/", name)
             with archive.open(f"resnet/{released}.npy", "w", force_zip64=True) as file:

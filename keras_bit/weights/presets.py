@@ -1,8 +1,9 @@
-"""The table of released BiT weights: pure data, and the look-up by name."""
+"""The table of BiT weights, the released ones and our own: pure data, and the look-up by name."""
 
 import dataclasses
 import difflib
 import itertools
+import pathlib
 
 from keras_bit.weights.mirror import STORE
 
@@ -58,18 +59,25 @@ _ACCURACY = {
 }
 
 
+# The network that comes with the package, in the folder `embedded`: its model card stands there.
+EMBEDDED = "f-r14x0.5"
+_FOLDER = pathlib.Path(__file__).parent / "embedded"
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One released network, and where its weights lie.
+    """One pretrained network, and where its weights lie.
 
     Attributes:
         name: As the TensorFlow Hub module is called, such as `"m-r50x1"`.
         depth, width: Of `keras_bit.BiTBackbone`.
         trained_on: The data it was trained on: ILSVRC-2012 has 1.3M images, ImageNet-21k 14M.
-        num_classes: Classes of the head in its file, which `BiTClassifier.from_preset` takes.
+        num_classes: Classes of the head in its file, which `BiTClassifier.from_preset` takes; 0
+            where the file has no head.
         parameters: Number of parameters without head.
         image_size: Edge in pixels of the images it was trained on last.
-        url: Where the authors' npz file lies.
+        url: Where the authors' npz file lies, or `None` where `path` has the weights.
+        path: The npz file in this package, or `None`.
         hub: URL of the TensorFlow Hub module, or `None`.
         kaggle: Kaggle handle of the same module, or `None`.
         timm: Name of the same weights in timm, or `None`.
@@ -82,13 +90,14 @@ class Preset:
     """
 
     name: str
-    depth: int
-    width: int
+    depth: int | tuple[int, ...]
+    width: float
     trained_on: str
     num_classes: int
     parameters: int
     image_size: int
-    url: str
+    url: str | None
+    path: pathlib.Path | None = None
     hub: str | None = None
     kaggle: str | None = None
     timm: str | None = None
@@ -99,18 +108,19 @@ class Preset:
 
 
 def presets():
-    """Returns the released networks that `from_preset` takes.
+    """Returns the pretrained networks that `from_preset` takes.
 
     Returns:
-        A dict from name to `Preset`: BiT-S, BiT-M, the distilled networks with their teachers, and
-        the runs on VTAB-1k, each in the order of size.
+        A dict from name to `Preset`: the small one that comes with the package and was trained on
+        images drawn by formula, and those that Google released: BiT-S, BiT-M, the distilled
+        networks with their teachers, and the runs on VTAB-1k, each in the order of size.
 
     Example:
 
     >>> keras_bit.presets()["m-r50x1"].parameters
     23500352
     """
-    rows = itertools.chain(_pretrained(), _distilled(), _vtab())
+    rows = itertools.chain(_embedded(), _pretrained(), _distilled(), _vtab())
     return {preset.name: preset for preset in rows}
 
 
@@ -141,6 +151,20 @@ def _spelled_as_here(name):
     if spelling.endswith("-ilsvrc2012"):
         return spelling.removesuffix("-ilsvrc2012") + "/ilsvrc2012_classification"
     return spelling
+
+
+def _embedded():
+    yield Preset(
+        name=EMBEDDED,
+        depth=(1, 1, 1, 1),
+        width=0.5,
+        trained_on="images drawn by formula",
+        num_classes=0,
+        parameters=2_007_328,
+        image_size=64,
+        url=None,
+        path=_FOLDER / f"{EMBEDDED}.npz",
+    )
 
 
 def _pretrained():
