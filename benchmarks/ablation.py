@@ -1,4 +1,4 @@
-"""Which formulas, and which network, to pretrain: short runs of equal budget, judged on photographs.
+"""Which formulas and which network to pretrain: short runs of equal budget, judged on photographs.
 
     python -m benchmarks.ablation --photos FOLDER --families scenes,contours
     python -m benchmarks.ablation --photos FOLDER --steps 800 --width 0.25
