@@ -1,8 +1,8 @@
 """What pretraining on formula images is worth: runs from it beside runs from random weights.
 
-    python benchmarks/transfer.py --photos FOLDER
-    python benchmarks/transfer.py --photos FOLDER --per-class 10 --frozen
-    python benchmarks/transfer.py
+    python -m benchmarks.transfer --photos FOLDER
+    python -m benchmarks.transfer --photos FOLDER --per-class 10 --frozen
+    python -m benchmarks.transfer
 
 The first two fine-tune on a folder of photographs, the last on scikit-learn's digits. All runs of
 a call have the same data, rule and steps; each seed changes order, augmentation, initial weights,
