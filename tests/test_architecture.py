@@ -40,6 +40,10 @@ ON_JAX = (
     "test_backbone.py::test_frozen_parts_stay",
     "test_backbone.py::test_save_and_load",
     "test_backbone.py::test_mixed_precision",
+    "test_draws.py",
+    "test_fields.py",
+    "test_formulas.py",
+    "test_pretrain.py::test_it_learns",
 )
 
 
