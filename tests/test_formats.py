@@ -4,6 +4,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from keras_bit import BiTBackbone, BiTClassifier
 from keras_bit.weights import formats, hub, presets
@@ -28,7 +29,6 @@ def home(tmp_path, monkeypatch):
 
 
 def test_routes_of_the_same_arrays_are_equal_to_the_last_bit(rng, arrays, tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy")
     images = rng.uniform(0, 1, (2, 45, 40, 3)).astype("float32")
     path = save_npz(tmp_path / "small.npz", arrays).rename(tmp_path / "without an ending")
     npz = BiTBackbone.from_weights(path)
@@ -36,7 +36,7 @@ def test_routes_of_the_same_arrays_are_equal_to_the_last_bit(rng, arrays, tmp_pa
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
     npz.save_npz(tmp_path / "mine.npz")
-    safetensors.save_file(named_by_timm(arrays), tmp_path / "timm.safetensors")
+    save_file(named_by_timm(arrays), tmp_path / "timm.safetensors")
     expected = as_numpy(npz(images))
     for file in ("model.keras", "model.weights.h5", "mine.npz", "timm.safetensors"):
         backbone = BiTBackbone.from_weights(tmp_path / file, kernel_epsilon=1e-10)
@@ -64,8 +64,7 @@ def named_by_timm(arrays):
 
 
 def test_the_epsilon_of_the_library_is_kept(arrays, tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy")
-    safetensors.save_file(named_by_timm(arrays), tmp_path / "timm.safetensors")
+    save_file(named_by_timm(arrays), tmp_path / "timm.safetensors")
     backbone = BiTBackbone.from_weights(tmp_path / "timm.safetensors")
     assert backbone.kernel_epsilon == 1e-8 == backbone.blocks[0].units[0].a.conv.epsilon
     assert backbone.get_config()["kernel_epsilon"] == 1e-8
