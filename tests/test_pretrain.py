@@ -83,8 +83,10 @@ def test_a_finished_run_is_not_repeated(tmp_path):
 
 
 def test_it_learns(tmp_path):
+    # Of this width every one of four seeds passed 97 %; of that of the other tests, some failed.
+    settings = {**TINY, "width": 0.25, "batch_size": 16}
     lines = []
-    pretrain(tmp_path, steps=100, learning_rate=0.05, notify=lines.append, **TINY)
+    pretrain(tmp_path, steps=60, learning_rate=0.02, notify=lines.append, **settings)
     accuracies = [float(line.split()[-1].removesuffix("%")) for line in lines]
     assert np.mean(accuracies[-3:]) > 75  # of two classes
 
