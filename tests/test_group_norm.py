@@ -1,10 +1,12 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_bit import GroupNorm
-from keras_bit.layers.group_norm import choose_groups
+from keras_bit.layers.group_norm import choose_groups, group_norm
 from tests import oracle
+from tests.autodiff import gradients
 from tests.conftest import as_numpy
 
 
@@ -23,17 +25,56 @@ def test_equals_numpy_and_keras(rng, randomize, groups, channels):
     np.testing.assert_allclose(out, as_numpy(reference(x)), atol=1e-5)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_equal_those_of_plain_code_in_float64(rng, compiled, order):
+    x = rng.normal(1.5, 2.0, size=(3, 5, 4, 12))
+    gamma, beta = rng.normal(1, 0.5, size=12), rng.normal(size=12)
+    weights = rng.normal(size=x.shape)
+
+    def loss(norm):
+        return lambda *arguments: ops.sum(ops.square(ops.relu(norm(*arguments, 4, 1e-3))) * weights)
+
+    expected = gradients(loss(plain_group_norm), (x, gamma, beta), order)
+    found = gradients(loss(group_norm), (x, gamma, beta), order, compiled)
+    for ours, plain in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-8, atol=1e-8)
+
+
+def plain_group_norm(x, gamma, beta, groups, epsilon):
+    shape = ops.shape(x)
+    x = ops.reshape(x, (*shape[:-1], groups, -1))
+    mean, variance = ops.moments(x, axes=(1, 2, 4), keepdims=True)
+    return ops.reshape((x - mean) / ops.sqrt(variance + epsilon), shape) * gamma + beta
+
+
+def test_gradients_have_the_dtypes_of_their_values(rng):
+    x = rng.normal(300, 300, size=(2, 9, 9, 8))
+    gamma, beta = rng.normal(1, 0.5, size=8), rng.normal(size=8)
+    narrow = x.astype("float16")
+
+    def loss(x, gamma, beta):
+        return ops.sum(ops.square(ops.cast(group_norm(x, gamma, beta, 4, 1e-5), "float32")))
+
+    found = gradients(loss, (narrow, gamma.astype("float32"), beta.astype("float32")))
+    expected = gradients(loss, (narrow.astype("float64"), gamma, beta))
+    assert [array.dtype for array in found] == ["float16", "float32", "float32"]
+    for array, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, exact, rtol=5e-3, atol=5e-3 * np.abs(exact).max())
+
+
 def test_holds_where_the_mean_dwarfs_the_deviation(rng):
     x = (1000 + rng.normal(size=(2, 8, 8, 8))).astype("float32")
     expected = oracle.group_norm(x.astype("float64"), 1.0, 0.0, 4)
     np.testing.assert_allclose(as_numpy(GroupNorm(4)(x)), expected, atol=2e-3)
 
 
-def test_statistics_are_float32_under_float16(rng):
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+def test_statistics_are_float32_under_float16(rng, policy):
     # Squares of 300 overflow float16.
     x = (300 * rng.normal(size=(1, 8, 8, 8))).astype("float16")
     expected = oracle.group_norm(x.astype("float64"), 1.0, 0.0, 4)
-    out = as_numpy(GroupNorm(4, dtype="mixed_float16")(x))
+    out = as_numpy(GroupNorm(4, dtype=policy)(x))
     assert out.dtype == np.float16
     np.testing.assert_allclose(out, expected, rtol=2e-3, atol=2e-3)
 

@@ -19,6 +19,66 @@ def choose_groups(channels, most=32):
     return next(g for g in range(max(1, min(most, channels // 2)), 0, -1) if channels % g == 0)
 
 
+def group_norm(x, gamma, beta, groups, epsilon):
+    """Normalises groups of channels (Wu & He 2018, arXiv 1803.08494), scales and offsets them.
+
+    Its gradient is written by hand: it reads `x` and the gradient of the outputs twice each and
+    keeps nothing of the size of `x` but `x` itself, in its own precision.
+
+    Args:
+        x: Tensor (batch, height, width, channels), float.
+        gamma, beta: Tensors (channels,), float32, or float64 where `x` is: the statistics' dtype.
+        groups: Integer, a divisor of the channels.
+        epsilon: Positive float, added to the variance inside the root.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+    """
+    grouped = (-1, groups, x.shape[-1] // groups)
+
+    def channel_sums(values):
+        return ops.reshape(ops.sum(values, axis=(1, 2)), grouped)
+
+    def per_channel(values):
+        # A value for each group, or each of its channels, of each image.
+        values = ops.broadcast_to(values, ops.shape(values)[:2] + grouped[2:])
+        return ops.reshape(values, (-1, 1, 1, x.shape[-1]))
+
+    @ops.custom_gradient
+    def normalize(x, gamma, beta):
+        wide = ops.cast(x, gamma.dtype)
+        moments = ops.moments(wide, axes=(1, 2))
+        mean, variance = _group_moments(*(ops.reshape(moment, grouped) for moment in moments))
+        root = ops.rsqrt(variance + epsilon)
+        scale = gamma * root
+        offset = beta - mean * scale
+
+        def gradient(upstream):
+            wide, upstream_wide = ops.cast(x, gamma.dtype), ops.cast(upstream, gamma.dtype)
+            by_beta = channel_sums(upstream_wide)
+            by_gamma = root * (channel_sums(upstream_wide * wide) - mean * by_beta)
+            # Through the mean and the variance each value moves all others of its group.
+            height, width = ops.shape(x)[1:3]
+            root_by_count = root / ops.cast(height * width * grouped[2], gamma.dtype)
+            slope = root * root_by_count * ops.sum(gamma * by_gamma, -1, keepdims=True)
+            shift = mean * slope - root_by_count * ops.sum(gamma * by_beta, -1, keepdims=True)
+            by_x = upstream_wide * per_channel(scale) - wide * per_channel(slope)
+            by_x = ops.cast(by_x + per_channel(shift), x.dtype)
+            return by_x, ops.sum(by_gamma, axis=0), ops.sum(by_beta, axis=0)
+
+        return ops.cast(wide * per_channel(scale) + per_channel(offset), x.dtype), gradient
+
+    return normalize(x, ops.reshape(gamma, grouped[1:]), ops.reshape(beta, grouped[1:]))
+
+
+def _group_moments(means, variances):
+    """Mean and variance of groups, from those of their channels: (batch, groups, channels)."""
+    between, mean = ops.moments(means, axes=-1, keepdims=True)[::-1]
+    # Not `ops.mean`, which computes in float32 on JAX even where the values are float64.
+    within = ops.moments(variances, axes=-1, keepdims=True)[0]
+    return mean, within + between
+
+
 @keras.saving.register_keras_serializable(package="keras_bit")
 class GroupNorm(keras.layers.Layer):
     """Group normalisation (Wu & He 2018, arXiv 1803.08494), then an activation.
@@ -68,23 +128,9 @@ class GroupNorm(keras.layers.Layer):
         )
 
     def call(self, inputs):
-        x = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
-        scale, offset = self._scale_and_offset(*ops.moments(x, axes=(1, 2)))
-        return ops.cast(self.activation(x * scale + offset), self.compute_dtype)
-
-    def _scale_and_offset(self, mean, variance):
-        """Folds moments per channel, (batch, channels), into a factor and a summand per channel."""
-        channels = mean.shape[-1]
-        grouped = (-1, self.groups, channels // self.groups)
-        mean, variance = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
-        # Variance of a group = mean of its channels' variances + variance of their means.
-        between, group_mean = ops.moments(mean, axes=-1, keepdims=True)[::-1]
-        group_variance = ops.mean(variance, axis=-1, keepdims=True) + between
-        gamma = ops.reshape(self.gamma, grouped[1:])
-        beta = ops.reshape(self.beta, grouped[1:])
-        scale = gamma * ops.rsqrt(group_variance + self.epsilon)
-        offset = beta - group_mean * scale
-        return ops.reshape(scale, (-1, 1, 1, channels)), ops.reshape(offset, (-1, 1, 1, channels))
+        wide = keras.backend.result_type(self.compute_dtype, "float32")
+        gamma, beta = ops.cast(self.gamma, wide), ops.cast(self.beta, wide)
+        return self.activation(group_norm(inputs, gamma, beta, self.groups, self.epsilon))
 
     def compute_output_shape(self, input_shape):
         return input_shape
