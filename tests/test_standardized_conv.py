@@ -1,9 +1,12 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_bit import StandardizedConv2D
+from keras_bit.layers.standardized_conv import standardize_kernel
 from tests import oracle
+from tests.autodiff import gradients, normalized
 from tests.conftest import as_numpy
 
 
@@ -31,6 +34,23 @@ def test_standardizes_in_float32_under_float16():
     out = as_numpy(layer(x))
     assert out.dtype == np.float16
     np.testing.assert_allclose(out.reshape(64, 4), expected[0, 0], rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_equal_those_of_plain_code_in_float64(rng, compiled, order):
+    kernel, weights = rng.normal(0.5, 0.2, (3, 3, 5, 4)), rng.normal(size=(3, 3, 5, 4))
+
+    def loss(standardize):
+        return lambda kernel: ops.sum(ops.square(standardize(kernel, 0.01)) * kernel * weights)
+
+    (expected,) = gradients(loss(plain_standardize), (kernel,), order)
+    (found,) = gradients(loss(standardize_kernel), (kernel,), order, compiled)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def plain_standardize(kernel, epsilon):
+    return normalized(kernel, (0, 1, 2), epsilon)
 
 
 def test_constant_kernel_gives_zero_not_nan():

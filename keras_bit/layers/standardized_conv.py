@@ -17,10 +17,25 @@ def standardize_kernel(kernel, epsilon=EPSILON):
         epsilon: Positive float, added to the (biased) variance inside the root.
 
     Returns:
-        Tensor of the same shape and dtype.
+        Tensor of the same shape and dtype. Its gradient, written by hand, keeps the kernel alone.
     """
-    mean, variance = ops.moments(kernel, axes=(0, 1, 2), keepdims=True)
-    return (kernel - mean) * ops.rsqrt(variance + epsilon)
+
+    @ops.custom_gradient
+    def standardize(kernel):
+        mean, variance = ops.moments(kernel, axes=0, keepdims=True)
+        root = ops.rsqrt(variance + epsilon)
+
+        def gradient(upstream):
+            # Through the mean and the variance each value moves all others of its channel.
+            upstream_mean = ops.sum(upstream, axis=0, keepdims=True) / kernel.shape[0]
+            product_mean = ops.sum(upstream * kernel, axis=0, keepdims=True) / kernel.shape[0]
+            slope = root * root * root * (product_mean - mean * upstream_mean)
+            return upstream * root - kernel * slope + (mean * slope - root * upstream_mean)
+
+        return (kernel - mean) * root, gradient
+
+    channels = kernel.shape[-1]
+    return ops.reshape(standardize(ops.reshape(kernel, (-1, channels))), kernel.shape)
 
 
 @keras.saving.register_keras_serializable(package="keras_bit")
