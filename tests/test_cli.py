@@ -18,7 +18,7 @@ from keras_bit.weights.presets import EMBEDDED
 
 pytestmark = pytest.mark.tensorflow
 
-TINY = ("--depth", "1,1,1,1", "--width", "0.0625", "--batch-size", "16", "--crop-size", "32")
+TINY = ("--depth", "1,1,1,1", "--width", "0.25", "--batch-size", "16", "--crop-size", "32")
 COLOURS = ("blue [b]", "green", "red")
 COMMANDS = ("fine-tune", "predict", "plan", "presets", "download", "pretrain", "demo")
 

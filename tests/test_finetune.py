@@ -12,7 +12,8 @@ from keras_bit.weights.presets import EMBEDDED
 
 pytestmark = pytest.mark.tensorflow
 
-TINY = {"depth": (1, 1, 1, 1), "width": 1 / 16}
+# With a sixteenth of the width some seeds learn nothing, and then rounding decides.
+TINY = {"depth": (1, 1, 1, 1), "width": 1 / 4}
 RULE = {"batch_size": 16, "schedule_length": 12, "crop_size": 32, "learning_rate": 0.05}
 FILES = {
     "model.keras",
