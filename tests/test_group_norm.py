@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_bit import GroupNorm
+from keras_bit.layers import fusion
 from keras_bit.layers.group_norm import choose_groups, group_norm
 from tests import oracle
 from tests.autodiff import gradients, normalized
@@ -25,15 +26,23 @@ def test_equals_numpy_and_keras(rng, randomize, groups, channels):
     np.testing.assert_allclose(out, as_numpy(reference(x)), atol=1e-5)
 
 
+@pytest.fixture(params=["small", "large"])
+def every_map(request, monkeypatch):
+    """As small maps are treated, and as large ones are: compiled by themselves, summed in rows."""
+    if request.param == "large":
+        monkeypatch.setattr(fusion, "FEWEST_VALUES", 0)
+
+
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("order", [1, 2])
-def test_gradients_equal_those_of_plain_code_in_float64(rng, compiled, order):
+def test_gradients_equal_those_of_plain_code_in_float64(rng, every_map, relu, compiled, order):
     x = rng.normal(1.5, 2.0, size=(3, 5, 4, 12))
     gamma, beta = rng.normal(1, 0.5, size=12), rng.normal(size=12)
     weights = rng.normal(size=x.shape)
 
     def loss(norm):
-        return lambda *arguments: ops.sum(ops.square(ops.relu(norm(*arguments, 4, 1e-3))) * weights)
+        return lambda *arguments: ops.sum(ops.square(norm(*arguments, 4, 1e-3, relu)) * weights)
 
     expected = gradients(loss(plain_group_norm), (x, gamma, beta), order)
     found = gradients(loss(group_norm), (x, gamma, beta), order, compiled)
@@ -41,10 +50,21 @@ def test_gradients_equal_those_of_plain_code_in_float64(rng, compiled, order):
         np.testing.assert_allclose(ours, plain, rtol=1e-8, atol=1e-8)
 
 
-def plain_group_norm(x, gamma, beta, groups, epsilon):
+def plain_group_norm(x, gamma, beta, groups, epsilon, relu):
     shape = ops.shape(x)
     x = normalized(ops.reshape(x, (*shape[:-1], groups, -1)), (1, 2, 4), epsilon)
-    return ops.reshape(x, shape) * gamma + beta
+    x = ops.reshape(x, shape) * gamma + beta
+    return ops.relu(x) if relu else x
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("edges", [(8, 8), (7, 3), (1, 19), (1, 1)])
+def test_equals_numpy_in_compiled_models(rng, every_map, edges, jit_compile):
+    x = rng.normal(1.5, 2.0, size=(3, *edges, 8)).astype("float32")
+    model = keras.Sequential([keras.Input(x.shape[1:]), GroupNorm(2, activation="relu")])
+    model.compile(jit_compile=jit_compile)
+    expected = np.maximum(oracle.group_norm(x.astype("float64"), 1.0, 0.0, 2), 0.0)
+    np.testing.assert_allclose(model.predict_on_batch(x), expected, atol=1e-5)
 
 
 def test_gradients_have_the_dtypes_of_their_values(rng):
@@ -62,10 +82,29 @@ def test_gradients_have_the_dtypes_of_their_values(rng):
         np.testing.assert_allclose(array, exact, rtol=5e-3, atol=5e-3 * np.abs(exact).max())
 
 
-def test_holds_where_the_mean_dwarfs_the_deviation(rng):
+def test_holds_where_the_mean_dwarfs_the_deviation(rng, every_map):
     x = (1000 + rng.normal(size=(2, 8, 8, 8))).astype("float32")
     expected = oracle.group_norm(x.astype("float64"), 1.0, 0.0, 4)
     np.testing.assert_allclose(as_numpy(GroupNorm(4)(x)), expected, atol=2e-3)
+    gamma, beta = np.ones(8, "float32"), np.zeros(8, "float32")
+
+    def loss(x, gamma, beta):
+        return ops.sum(ops.power(group_norm(x, gamma, beta, 4, 1e-5), 3))
+
+    found = gradients(loss, (x, gamma, beta), compiled=True)
+    for ours, exact in zip(
+        found, gradients(loss, tuple(a.astype("float64") for a in (x, gamma, beta))), strict=True
+    ):
+        np.testing.assert_allclose(ours, exact, atol=2e-3 * np.abs(exact).max())
+
+
+def test_equals_numpy_where_one_pixel_stands_out(rng, every_map):
+    # The middle one, about which the moments are taken.
+    x = rng.normal(size=(2, 9, 9, 8)).astype("float32")
+    x[:, 4, 4] = 500.0
+    expected = oracle.group_norm(x.astype("float64"), 1.0, 0.0, 4)
+    model = keras.Sequential([keras.Input(x.shape[1:]), GroupNorm(4)])
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16"])

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_bit.checks import check_integer, check_positive_number
+from keras_bit.layers.fusion import fused, row_sums
 
 
 def choose_groups(channels, most=32):
@@ -19,7 +20,7 @@ def choose_groups(channels, most=32):
     return next(g for g in range(max(1, min(most, channels // 2)), 0, -1) if channels % g == 0)
 
 
-def group_norm(x, gamma, beta, groups, epsilon):
+def group_norm(x, gamma, beta, groups, epsilon, relu=False):
     """Normalises groups of channels (Wu & He 2018, arXiv 1803.08494), scales and offsets them.
 
     Its gradient is written by hand: it reads `x` and the gradient of the outputs twice each and
@@ -30,45 +31,109 @@ def group_norm(x, gamma, beta, groups, epsilon):
         gamma, beta: Tensors (channels,), float32, or float64 where `x` is: the statistics' dtype.
         groups: Integer, a divisor of the channels.
         epsilon: Positive float, added to the variance inside the root.
+        relu: Whether a ReLU follows.
 
     Returns:
         Tensor of the shape and dtype of `x`.
     """
-    grouped = (-1, groups, x.shape[-1] // groups)
-
-    def channel_sums(values):
-        return ops.reshape(ops.sum(values, axis=(1, 2)), grouped)
-
-    def per_channel(values):
-        # A value for each group, or each of its channels, of each image.
-        values = ops.broadcast_to(values, ops.shape(values)[:2] + grouped[2:])
-        return ops.reshape(values, (-1, 1, 1, x.shape[-1]))
+    options = {"groups": groups, "relu": relu}
 
     @ops.custom_gradient
     def normalize(x, gamma, beta):
-        wide = ops.cast(x, gamma.dtype)
-        moments = ops.moments(wide, axes=(1, 2))
-        mean, variance = _group_moments(*(ops.reshape(moment, grouped) for moment in moments))
-        root = ops.rsqrt(variance + epsilon)
-        scale = gamma * root
-        offset = beta - mean * scale
+        outputs, *statistics = _forward(x, gamma, beta, epsilon=epsilon, **options)
 
         def gradient(upstream):
-            wide, upstream_wide = ops.cast(x, gamma.dtype), ops.cast(upstream, gamma.dtype)
-            by_beta = channel_sums(upstream_wide)
-            by_gamma = root * (channel_sums(upstream_wide * wide) - mean * by_beta)
-            # Through the mean and the variance each value moves all others of its group.
-            height, width = ops.shape(x)[1:3]
-            root_by_count = root / ops.cast(height * width * grouped[2], gamma.dtype)
-            slope = root * root_by_count * ops.sum(gamma * by_gamma, -1, keepdims=True)
-            shift = mean * slope - root_by_count * ops.sum(gamma * by_beta, -1, keepdims=True)
-            by_x = upstream_wide * per_channel(scale) - wide * per_channel(slope)
-            by_x = ops.cast(by_x + per_channel(shift), x.dtype)
-            return by_x, ops.sum(by_gamma, axis=0), ops.sum(by_beta, axis=0)
+            return _backward(x, upstream, gamma, beta, *statistics, **options)
 
-        return ops.cast(wide * per_channel(scale) + per_channel(offset), x.dtype), gradient
+        return outputs, gradient
 
-    return normalize(x, ops.reshape(gamma, grouped[1:]), ops.reshape(beta, grouped[1:]))
+    return normalize(x, gamma, beta)
+
+
+@fused
+def _forward(x, gamma, beta, *, groups, epsilon, relu):
+    """The normalised map, and the groups' means and inverse deviations (batch, groups, 1)."""
+    pixels = _flatten(x)
+    count = ops.cast(ops.shape(pixels)[1], gamma.dtype)
+    # Moments about some value of the channel itself: one pass, and no loss of digits where the
+    # mean dwarfs the deviation.
+    middle = ops.shape(pixels)[1] // 2
+    pilot = ops.cast(pixels[:, middle : middle + 1], gamma.dtype)
+
+    def powers(pixels):
+        deviation = ops.cast(pixels, gamma.dtype) - pilot
+        return deviation, ops.square(deviation)
+
+    shift, square = (total / count for total in row_sums(powers, pixels))
+    variances = ops.maximum(square - ops.square(shift), 0.0)
+    mean, variance = _group_moments(
+        *(_grouped(values, groups) for values in (shift + pilot[:, 0], variances))
+    )
+    root = ops.rsqrt(variance + epsilon)
+    scale, offset = _scale_and_offset(gamma, beta, mean, root)
+    outputs = ops.cast(pixels, gamma.dtype) * scale + offset
+    outputs = ops.relu(outputs) if relu else outputs
+    return ops.reshape(ops.cast(outputs, x.dtype), ops.shape(x)), mean, root
+
+
+@fused
+def _backward(x, upstream, gamma, beta, mean, root, *, groups, relu):
+    """The gradients of `x`, `gamma` and `beta`."""
+    pixels, upstream = _flatten(x), _flatten(upstream)
+    scale, offset = _scale_and_offset(gamma, beta, mean, root)
+    means = _per_channel(mean, gamma)
+
+    def of_normalized(pixels, upstream):
+        upstream = ops.cast(upstream, gamma.dtype)
+        if not relu:
+            return upstream
+        passed = ops.cast(pixels, gamma.dtype) * scale + offset > 0
+        return ops.where(passed, upstream, ops.zeros_like(upstream))
+
+    def terms(pixels, upstream):
+        upstream = of_normalized(pixels, upstream)
+        return upstream, upstream * (ops.cast(pixels, gamma.dtype) - means)
+
+    by_beta, by_gamma = (_grouped(t, groups) for t in row_sums(terms, pixels, upstream))
+    by_gamma = by_gamma * root
+    # Through the mean and the variance each value moves all others of its group.
+    grouped_gamma = ops.reshape(gamma, (groups, -1))
+    size = ops.cast(ops.shape(pixels)[1] * grouped_gamma.shape[1], gamma.dtype)
+    share = root / size
+    slope = share * root * ops.sum(grouped_gamma * by_gamma, -1, keepdims=True)
+    shift = share * ops.sum(grouped_gamma * by_beta, -1, keepdims=True)
+    deviation = ops.cast(pixels, gamma.dtype) - means
+    by_x = of_normalized(pixels, upstream) * scale - deviation * _per_channel(slope, gamma)
+    by_x = ops.cast(by_x - _per_channel(shift, gamma), x.dtype)
+    by_gamma, by_beta = (
+        ops.reshape(ops.sum(values, axis=0), gamma.shape) for values in (by_gamma, by_beta)
+    )
+    return ops.reshape(by_x, ops.shape(x)), by_gamma, by_beta
+
+
+def _flatten(x):
+    """(batch, height, width, channels) as (batch, pixels, channels)."""
+    _, height, width, channels = x.shape
+    if height is None or width is None:
+        return ops.reshape(x, (ops.shape(x)[0], -1, channels))
+    return ops.reshape(x, (-1, height * width, channels))
+
+
+def _grouped(values, groups):
+    """(batch, channels) as (batch, groups, channels of a group)."""
+    return ops.reshape(values, (-1, groups, values.shape[-1] // groups))
+
+
+def _per_channel(values, gamma):
+    """Values of groups (batch, groups, 1) as those of their channels (batch, 1, channels)."""
+    groups, channels = values.shape[1], gamma.shape[0]
+    return ops.reshape(ops.repeat(values, channels // groups, axis=2), (-1, 1, channels))
+
+
+def _scale_and_offset(gamma, beta, mean, root):
+    """What the values of an image's channels are multiplied with, and what is then added."""
+    scale = gamma * _per_channel(root, gamma)
+    return scale, beta - _per_channel(mean, gamma) * scale
 
 
 def _group_moments(means, variances):
@@ -130,7 +195,9 @@ class GroupNorm(keras.layers.Layer):
     def call(self, inputs):
         wide = keras.backend.result_type(self.compute_dtype, "float32")
         gamma, beta = ops.cast(self.gamma, wide), ops.cast(self.beta, wide)
-        return self.activation(group_norm(inputs, gamma, beta, self.groups, self.epsilon))
+        relu = self.activation is keras.activations.relu
+        outputs = group_norm(inputs, gamma, beta, self.groups, self.epsilon, relu)
+        return outputs if relu else self.activation(outputs)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_bit.checks import check_integer, check_positive_number
+from keras_bit.layers.fusion import fused, row_sums
 
 # As in the authors' code; inside the root. timm's and Hugging Face's ports use 1e-8.
 EPSILON = 1e-10
@@ -22,20 +23,38 @@ def standardize_kernel(kernel, epsilon=EPSILON):
 
     @ops.custom_gradient
     def standardize(kernel):
-        mean, variance = ops.moments(kernel, axes=0, keepdims=True)
-        root = ops.rsqrt(variance + epsilon)
+        outputs, *moments = _standardize(kernel, epsilon=epsilon)
+        return outputs, lambda upstream: _standardize_gradient(kernel, upstream, *moments)
 
-        def gradient(upstream):
-            # Through the mean and the variance each value moves all others of its channel.
-            upstream_mean = ops.sum(upstream, axis=0, keepdims=True) / kernel.shape[0]
-            product_mean = ops.sum(upstream * kernel, axis=0, keepdims=True) / kernel.shape[0]
-            slope = root * root * root * (product_mean - mean * upstream_mean)
-            return upstream * root - kernel * slope + (mean * slope - root * upstream_mean)
+    rows = ops.reshape(kernel, (1, -1, kernel.shape[-1]))
+    return ops.reshape(standardize(rows), kernel.shape)
 
-        return (kernel - mean) * root, gradient
 
-    channels = kernel.shape[-1]
-    return ops.reshape(standardize(ops.reshape(kernel, (-1, channels))), kernel.shape)
+@fused
+def _standardize(kernel, *, epsilon):
+    """A kernel (1, rows, out) standardised; the means and inverse deviations (1, 1, out)."""
+    # Moments about a value of the channel itself: one pass, without loss of digits.
+    pilot = kernel[:, :1]
+
+    def powers(kernel):
+        deviation = kernel - pilot
+        return deviation, ops.square(deviation)
+
+    shift, square = (total[:, None] / kernel.shape[1] for total in row_sums(powers, kernel))
+    mean = shift + pilot
+    root = ops.rsqrt(ops.maximum(square - ops.square(shift), 0.0) + epsilon)
+    return (kernel - mean) * root, mean, root
+
+
+@fused
+def _standardize_gradient(kernel, upstream, mean, root):
+    def terms(kernel, upstream):
+        return upstream, upstream * (kernel - mean)
+
+    # Through the mean and the variance each value moves all others of its channel.
+    means = (total[:, None] / kernel.shape[1] for total in row_sums(terms, kernel, upstream))
+    upstream_mean, product_mean = means
+    return (upstream - upstream_mean - (kernel - mean) * root * root * product_mean) * root
 
 
 @keras.saving.register_keras_serializable(package="keras_bit")
