@@ -2,11 +2,19 @@
 
 import contextlib
 import pathlib
+import sys
 from typing import NamedTuple
 
 import keras
 
-_SIGNS = ("OOM when allocating", "RESOURCE_EXHAUSTED", "out of memory", "Out of memory")
+_SIGNS = (
+    "OOM when allocating",
+    "RESOURCE_EXHAUSTED",
+    "out of memory",
+    "Out of memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+)
 _AMPERE = 8.0  # compute capability of NVIDIA's first GPUs with bfloat16 in their matrix units
 
 
@@ -84,11 +92,7 @@ def is_out_of_memory(error):
 
 def _tensorflow_errors():
     """TensorFlow's errors, which are no RuntimeErrors; JAX's and PyTorch's are."""
-    if keras.backend.backend() != "tensorflow":
-        return ()
-    import tensorflow as tf
-
-    return (tf.errors.OpError,)
+    return (sys.modules["tensorflow"].errors.OpError,) if "tensorflow" in sys.modules else ()
 
 
 def chosen_policy(dtype):

@@ -67,7 +67,7 @@ class HyperRule:
         batch_size: Images per optimizer update.
         micro_batch_size: Images per forward and backward pass, a divisor of `batch_size`; the
             optimizer accumulates gradients over `batch_size / micro_batch_size` passes. `None`
-            for no splitting.
+            for no splitting. `keras_bit.largest_micro_batch` finds the largest that fits.
         warmup: Whether the rate climbs linearly at first, as in the authors' code; their blog
             post and colab go without.
         schedule_length: Optimizer updates, in place of the table's; boundaries and warm-up keep

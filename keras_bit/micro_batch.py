@@ -126,7 +126,8 @@ def _largest(numbers, guess, fits):
 
 def _fits(model, rule):
     """Whether the device can make two updates of the rule."""
-    weights = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    # Copies: on a CPU an array of JAX may share its memory with the variable.
+    weights = [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
     try:
         _train(model, rule)
     except Exception as error:
