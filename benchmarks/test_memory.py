@@ -4,7 +4,6 @@ An image's share is the growth of the peak from a smaller to a larger batch, div
 difference: what does not grow with the batch (program, weights, momentum) cancels out.
 """
 
-import functools
 import json
 import os
 import pathlib
@@ -16,7 +15,7 @@ import pytest
 
 import keras_bit
 from benchmarks.conftest import RECORDING
-from benchmarks.peak_memory import CLASSES
+from benchmarks.peak_memory import CLASSES, ENVIRONMENT
 
 TOLERANCE = 0.15
 
@@ -50,21 +49,25 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize("case", cases, ids=str)
 
 
-@functools.cache
 def measured(case, remat):
-    """Bytes of an image and seconds of an image, the latter with the larger batch."""
-    command = [sys.executable, "-m", "benchmarks.peak_memory"]
+    """Bytes of an image, and seconds of an image with the larger batch."""
+    small, large = case.batches
+    low, high = (step_in_a_process(case, remat, batch) for batch in case.batches)
+    return (high["peak"] - low["peak"]) / (large - small), high["seconds"] / large
+
+
+def step_in_a_process(case, remat, batch):
+    settings = case._asdict() | {"remat": remat, "batch": batch}
+    del settings["batches"]
     process = subprocess.run(
-        [*command, json.dumps(case._asdict() | {"remat": remat})],
+        [sys.executable, "-m", "benchmarks.peak_memory", json.dumps(settings)],
         cwd=pathlib.Path(__file__).parent.parent,
-        env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+        env=os.environ | ENVIRONMENT,
         capture_output=True,
         check=True,
         text=True,
     )
-    found = json.loads(process.stdout.splitlines()[-1])
-    (small, large), (low, high) = case.batches, found["peaks"]
-    return (high - low) / (large - small), found["seconds"][-1] / large
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("remat", [False, True], ids=["kept", "remat"])

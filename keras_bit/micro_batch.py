@@ -103,7 +103,7 @@ def _found(model, rule, device):
     )
     if images is not None:
         _remember(path, key, images)
-    return images, "larger ones do not"
+    return images, "the whole batch" if images == rule.batch_size else "larger ones do not"
 
 
 def _divisors(number):
