@@ -126,8 +126,7 @@ def _largest(numbers, guess, fits):
 
 def _fits(model, rule):
     """Whether the device can make two updates of the rule."""
-    # Copies: on a CPU an array of JAX may share its memory with the variable.
-    weights = [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
+    weights = model.get_weights()
     try:
         _train(model, rule)
     except Exception as error:
@@ -136,8 +135,7 @@ def _fits(model, rule):
         return False
     finally:
         # Also after an error: JAX gives the memory of weights away before a step.
-        for variable, value in zip(model.variables, weights, strict=True):
-            variable.assign(value)
+        model.set_weights(weights)
         gc.collect()  # momentum and the like, in circles of references
     return True
 

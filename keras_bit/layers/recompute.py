@@ -13,8 +13,10 @@ def recomputed(layer, x):
 
     Args:
         layer: A built layer without state other than its weights.
-        x: Tensor.
+        x: Tensor. A symbolic one, which has no gradient, is passed on.
     """
+    if isinstance(x, keras.KerasTensor):
+        return layer(x)
 
     def call(x, trainable, fixed):
         outputs, _ = layer.stateless_call(trainable, fixed, x)
