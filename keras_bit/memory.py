@@ -127,13 +127,14 @@ def _per_image(backbone, edge, trained):
             # Frozen parts at the bottom have no backward pass, which would need their maps.
             worst = max(worst, *(step.input + step.inner for step in steps))
             continue
+        whole = backbone.remat and number < WHOLE_PARTS
         inside = 0
         for step in steps:
             inside += step.input
-            copy = step.input if backbone.remat else 0
-            worst = max(worst, kept + inside + copy + step.backward)
+            # What is recomputed begins with a copy of its input.
+            copies = backbone.remat * step.input + whole * steps[0].input
+            worst = max(worst, kept + inside + copies + step.backward)
             inside += 0 if backbone.remat else step.inner
-        whole = backbone.remat and number < WHOLE_PARTS
         kept += steps[0].input if whole else inside
         worst = max(worst, kept)
     images = FLOAT32_SIZE * 3 * edge**2

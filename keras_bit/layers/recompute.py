@@ -24,7 +24,9 @@ def recomputed(layer, x):
 
     recompute = _with_jax if keras.backend.backend() == "jax" else keras.remat
     variables = layer.trainable_variables, layer.non_trainable_variables
-    return recompute(call)(x, *([ops.convert_to_tensor(v) for v in part] for part in variables))
+    # Not `convert_to_tensor`, which leaves variables of TensorFlow what they are: as an argument
+    # and as a variable each would get its gradient twice.
+    return recompute(call)(x, *([ops.cast(v, v.dtype) for v in part] for part in variables))
 
 
 def _with_jax(function):
