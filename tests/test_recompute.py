@@ -55,30 +55,39 @@ def gradients(model, images, labels, compiled):
     }
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy, compiled",
+    [
+        ("float32", True),
+        pytest.param("float32", False, marks=pytest.mark.tensorflow),
+        pytest.param("mixed_bfloat16", True, marks=pytest.mark.tensorflow),
+    ],
+)
 def test_the_gradients_are_those_without(rng, randomize, policy, compiled):
     plain, lean = classifiers(randomize, dtype=policy)
     images, labels = batch(rng)
-    # The second call finds what the first has traced, which on JAX must not be used again.
-    for _ in range(2):
-        expected = gradients(plain, images, labels, compiled)
-        found = gradients(lean, images, labels, compiled)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.eval_shape(lean, images)  # a first trace, which must not be used again
+    expected = gradients(plain, images, labels, compiled)
+    found = gradients(lean, images, labels, compiled)
     for (name, a), b in zip(expected.items(), found.values(), strict=True):
         assert np.abs(a).max() > 0, name
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * np.abs(a).max(), err_msg=name)
 
 
-@pytest.mark.parametrize("options", [{"jit_compile": False}, {"jit_compile": True}])
-def test_training_goes_the_same_way(rng, randomize, options):
-    models = classifiers(randomize)
+def test_training_goes_the_same_way_compiled_by_xla_or_not(rng, randomize):
+    plain, lean = classifiers(randomize)
     images, labels = batch(rng)
+    weights = plain.get_weights()
     losses = []
-    for model in models:
-        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse", **options)
-        losses.append([float(model.train_on_batch(images, labels)) for _ in range(4)])
+    for model, jit_compile in ((plain, False), (lean, False), (lean, True)):
+        model.set_weights(weights)
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse", jit_compile=jit_compile)
+        losses.append([float(model.train_on_batch(images, labels)) for _ in range(3)])
     assert losses[0][-1] < losses[0][0]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    np.testing.assert_allclose(losses[1:], losses[:1] * 2, rtol=1e-3)
 
 
 def test_frozen_parts_stay_and_the_others_train(rng, randomize):
