@@ -18,6 +18,8 @@ from benchmarks.conftest import RECORDING
 from benchmarks.peak_memory import CLASSES, ENVIRONMENT
 
 TOLERANCE = 0.15
+# Of the small form: next to few maps the scratch space of the first convolution counts more.
+SMALL_TOLERANCE = 0.25
 
 
 class Case(NamedTuple):
@@ -86,4 +88,4 @@ def test_an_image_takes_what_the_estimate_says(case, remat, benchmark, capsys):
             f"\n{case}{', remat' if remat else ''}: {size / 1e6:.1f} MB an image, estimate "
             f"{estimate / 1e6:.1f} MB ({estimate / size - 1:+.0%}), {seconds:.3f} s an image"
         )
-    assert estimate == pytest.approx(size, rel=TOLERANCE)
+    assert estimate == pytest.approx(size, rel=TOLERANCE if case in REAL else SMALL_TOLERANCE)

@@ -352,14 +352,14 @@ def test_an_explicit_precision_is_heeded(data, quick, monkeypatch, dtype):
 
 
 @pytest.mark.parametrize("with_rule", [False, True])
-def test_the_largest_micro_batch_is_that_of_the_run(data, monkeypatch, tmp_path, with_rule):
+def test_the_largest_micro_batch_is_that_of_the_run(data, quick, monkeypatch, tmp_path, with_rule):
     monkeypatch.setattr(finetune, "largest_micro_batch", lambda model, rule, notify: 4)
     arguments = dict(RULE)
     if with_rule:
         arguments = {"rule": keras_bit.HyperRule(data.image_size, data.train_size, **RULE)}
     output = tmp_path / "run"
     settings = {"micro_batch_size": "auto", "output": output, "report": False, "verbose": 0}
-    result = keras_bit.fine_tune(data, **TINY, **arguments, **settings)
+    result = keras_bit.fine_tune(data, **arguments, **settings)
     assert result.rule.micro_batch_size == 4 and result.rule.accumulation_steps == 4
     assert result.model.optimizer.gradient_accumulation_steps == 4
     assert result.history["updates"][-1] == RULE["schedule_length"]
