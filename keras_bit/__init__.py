@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from keras_bit.layers.head import ZeroInitHead
     from keras_bit.layers.mixup import MixUp
     from keras_bit.layers.standardized_conv import StandardizedConv2D
+    from keras_bit.memory import training_memory
+    from keras_bit.micro_batch import largest_micro_batch
     from keras_bit.schedules import HyperRuleSchedule
     from keras_bit.search import HyperBiT
     from keras_bit.weights.presets import presets
@@ -46,9 +48,11 @@ _HOMES = {
     "fine_tune": "finetune",
     "fit_hyperrule": "callbacks",
     "image_folder": "data.folders",
+    "largest_micro_batch": "micro_batch",
     "pipelines": "data.pipeline",
     "presets": "weights.presets",
     "tfds_images": "data.tfds",
+    "training_memory": "memory",
 }
 
 __all__ = [
@@ -67,9 +71,11 @@ __all__ = [
     "fine_tune",
     "fit_hyperrule",
     "image_folder",
+    "largest_micro_batch",
     "pipelines",
     "presets",
     "tfds_images",
+    "training_memory",
 ]
 
 

@@ -22,6 +22,7 @@ FAILED_IMAGES = 1
 FAILED = 2
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError)
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
+AUTO = "auto"  # of --micro-batch-size
 UNLIMITED_WIDTH = 1000  # of output that is no terminal: whoever reads it wraps it
 LISTED_CLASSES = 30
 LISTED_FILES = 10
@@ -103,8 +104,13 @@ def _message(error):
     text = str(error) or type(error).__name__
     if isinstance(error, USER_ERRORS):
         return text
-    if "RESOURCE_EXHAUSTED" in text or type(error).__name__ == "ResourceExhaustedError":
-        return "The device is out of memory. Try a smaller --micro-batch-size or --crop-size."
+    from keras_bit.device import is_out_of_memory
+
+    if is_out_of_memory(error):
+        return (
+            "The device is out of memory. Try --micro-batch-size auto, --remat, or a smaller "
+            "--crop-size."
+        )
     return None
 
 
@@ -165,6 +171,23 @@ def _add_fine_tune(commands):
     )
     _add_data_options(parser)
     _add_rule_options(parser)
+    _add_model_options(parser)
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--steps-per-epoch",
+        type=int,
+        metavar="N",
+        help="steps between two validations (default: a tenth of all)",
+    )
+    run.add_argument(
+        "--cache-dir",
+        metavar="FOLDER",
+        help="keep the decoded images here, for later runs too (default: in memory)",
+    )
+    _add_output_options(run, "keras-bit-run")
+
+
+def _add_model_options(parser):
     model = parser.add_argument_group("model")
     model.add_argument(
         "--preset",
@@ -183,19 +206,17 @@ def _add_fine_tune(commands):
     model.add_argument(
         "--freeze-backbone", action="store_true", help="train the head only, on fixed features"
     )
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--steps-per-epoch",
-        type=int,
-        metavar="N",
-        help="steps between two validations (default: a tenth of all)",
+    model.add_argument(
+        "--remat",
+        action="store_true",
+        help="compute maps again in the backward pass: less memory, more time",
     )
-    run.add_argument(
-        "--cache-dir",
-        metavar="FOLDER",
-        help="keep the decoded images here, for later runs too (default: in memory)",
+    model.add_argument(
+        "--dtype",
+        metavar="POLICY",
+        help="float32, mixed_bfloat16 or mixed_float16 (default: mixed_bfloat16 on GPUs made for "
+        "it, or else float32)",
     )
-    _add_output_options(run, "keras-bit-run")
 
 
 def _add_predict(commands):
@@ -228,6 +249,7 @@ def _add_plan(commands):
     )
     _add_data_options(parser)
     _add_rule_options(parser)
+    _add_model_options(parser)
 
 
 def _add_presets(commands):
@@ -345,9 +367,10 @@ def _add_rule_options(parser):
     )
     rule.add_argument(
         "--micro-batch-size",
-        type=int,
+        type=_micro_batch_size,
         metavar="N",
-        help="images that the device takes at once, a divisor of the batch size",
+        help="images that the device takes at once, a divisor of the batch size; auto for the "
+        "largest that fits",
     )
     rule.add_argument("--schedule-length", type=int, metavar="N", help="number of updates")
     rule.add_argument("--learning-rate", type=float, metavar="X", help="rate at this batch size")
@@ -392,6 +415,10 @@ def _positive(text):
     return number
 
 
+def _micro_batch_size(text):
+    return text if text == AUTO else int(text)
+
+
 def _depth(text):
     return tuple(int(units) for units in text.split(",")) if "," in text else int(text)
 
@@ -427,9 +454,9 @@ def _table(*columns, right=()):
     return table
 
 
-def _show_rule(console, rule):
-    """`str(rule)`; where the terminal is narrower than that table, as a list."""
-    lines = str(rule).splitlines()
+def _show_aligned(console, rows):
+    """`str(rows)` of a rule, say; where the terminal is narrower than that table, as a list."""
+    lines = str(rows).splitlines()
     if max(map(len, lines)) <= console.width:
         console.print("\n".join(lines))
         return
@@ -452,7 +479,7 @@ def _training_progress(console, rule):
     passes = itertools.count(1)
 
     def end_of_batch(batch, logs):
-        progress.update(task, completed=next(passes) // rule.accumulation_steps)
+        progress.update(task, completed=next(passes) // _passes_per_update(callback.model, rule))
 
     def end_of_epoch(epoch, logs):
         console.print(
@@ -462,15 +489,25 @@ def _training_progress(console, rule):
         )
 
     try:
-        yield keras.callbacks.LambdaCallback(
+        callback = keras.callbacks.LambdaCallback(
             # Not earlier: building the cache of images has a bar of its own.
             on_train_begin=lambda logs: progress.start(),
             on_train_batch_end=end_of_batch,
             on_epoch_end=end_of_epoch,
             on_train_end=lambda logs: progress.live.stop(),
         )
+        yield callback
     finally:
         progress.live.stop()
+
+
+def _passes_per_update(model, rule):
+    """Those of the optimizer, which knows them where the micro-batch was found by the run."""
+    optimizer = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if optimizer is None:
+        return rule.accumulation_steps
+    return optimizer.gradient_accumulation_steps or 1
 
 
 # The commands.
@@ -484,6 +521,8 @@ def _rule_of(arguments, data):
         "mixup_alpha warmup random_crop random_flip"
     )
     chosen = {name: getattr(arguments, name) for name in names.split()}
+    if chosen["micro_batch_size"] == AUTO:
+        chosen["micro_batch_size"] = None
     return HyperRule(data.image_size, data.train_size, **chosen)
 
 
@@ -514,6 +553,9 @@ def _fine_tune(arguments):
         preset=arguments.preset,
         **_network_of(arguments),
         freeze_backbone=arguments.freeze_backbone,
+        remat=arguments.remat,
+        dtype=arguments.dtype,
+        micro_batch_size=AUTO if arguments.micro_batch_size == AUTO else None,
         steps_per_epoch=arguments.steps_per_epoch,
         cache_dir=arguments.cache_dir,
     )
@@ -540,7 +582,7 @@ def _run(console, arguments, data, rule, **settings):
     from keras_bit.finetune import MODEL_FILE, fine_tune
     from keras_bit.report import PAGE_FILE
 
-    _show_rule(console, rule)
+    _show_aligned(console, rule)
     with _training_progress(console, rule) as progress:
         result = fine_tune(
             data,
@@ -668,16 +710,61 @@ def _plan(arguments):
     table.add_row(f"{data.num_classes:,} classes", f"{data.train_size:,}", f"{data.test_size:,}")
     console.print(table)
     _show_left_out(console, data.left_out)
-    _show_rule(console, rule)
+    _show_aligned(console, rule)
+    _show_memory(console, arguments, data, rule)
     console.print(f"Cache of the images: {_cache_of(data, rule, cache_size)}")
 
 
-def _cache_of(data, rule, cache_size):
-    from rich.filesize import decimal
+def _show_memory(console, arguments, data, rule):
+    """The memory that training takes, what `remat` would make of it, and what there is."""
+    from keras_bit.device import chosen_policy, current_device
+    from keras_bit.memory import training_memory
 
+    backbone = _backbone_of(arguments, chosen_policy(arguments.dtype))
+    memory = training_memory(backbone, data.num_classes, rule)
+    _show_aligned(console, memory)
+    if not backbone.remat and backbone.trainable:
+        backbone = type(backbone).from_config({**backbone.get_config(), "remat": True})
+        leaner = training_memory(backbone, data.num_classes, rule)
+        total, image = _readable(leaner.total), _readable(leaner.per_image)
+        console.print(f"With --remat: {total} in all, {image} an image")
+    device = current_device()
+    if device.memory:
+        fit = f"{memory.images_within(device.memory):,} images fit"
+        console.print(f"By this estimate {fit} the {_readable(device.memory)} of the {device.name}")
+
+
+def _backbone_of(arguments, policy):
+    """The backbone of a run, without its weights."""
+    from keras_bit.layers.backbone import BiTBackbone
+    from keras_bit.layers.classifier import chosen_preset
+    from keras_bit.weights.formats import read_preset
+    from keras_bit.weights.networks import architecture_of
+    from keras_bit.weights.presets import presets
+
+    network = _network_of(arguments)
+    preset = chosen_preset(arguments.preset, **network)
+    if preset is None:
+        depth, width = network["depth"] or 50, network["width"] or 1
+    elif preset in presets():
+        depth, width = presets()[preset].depth, presets()[preset].width
+    else:
+        depth, width = architecture_of(read_preset(preset))
+    backbone = BiTBackbone(depth, width, remat=arguments.remat, dtype=policy)
+    backbone.trainable = not arguments.freeze_backbone
+    return backbone
+
+
+def _cache_of(data, rule, cache_size):
     train = cache_size(data.train_size, rule.resize_edge)
     test = cache_size(data.test_size, rule.crop_size)
-    return f"{decimal(train)} for training, {decimal(test)} for validation"
+    return f"{_readable(train)} for training, {_readable(test)} for validation"
+
+
+def _readable(size):
+    from rich.filesize import decimal
+
+    return decimal(size)
 
 
 def _show_left_out(console, left_out):

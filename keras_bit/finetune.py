@@ -15,9 +15,11 @@ import numpy as np
 from keras_bit import report as run_report
 from keras_bit.callbacks import fit_hyperrule
 from keras_bit.data.pipeline import pipelines
+from keras_bit.device import chosen_policy, precision
 from keras_bit.files import written_whole
 from keras_bit.hyperrule import HyperRule
 from keras_bit.layers.classifier import BiTClassifier, build_classifier, chosen_preset
+from keras_bit.micro_batch import AUTO, largest_micro_batch
 from keras_bit.weights.presets import EMBEDDED
 
 BATCH_SIZE = 64
@@ -68,7 +70,10 @@ def fine_tune(
     depth=None,
     width=None,
     freeze_backbone=False,
+    remat=False,
+    dtype=None,
     rule=None,
+    micro_batch_size=None,
     steps_per_epoch=None,
     seed=0,
     cache_dir=None,
@@ -95,7 +100,15 @@ def fine_tune(
         depth: Depth of a backbone with random weights; 50 beside a `width`.
         width: Width of a backbone with random weights; 1 beside a `depth`.
         freeze_backbone: Whether only the head is trained, on features that stay as they are.
+        remat: Whether the backward pass computes the maps inside of each unit again instead of
+            keeping them: less memory, more time; see `keras_bit.BiTBackbone`.
+        dtype: Precision policy of the model, such as `"float32"` or `"mixed_bfloat16"`. By
+            default that of Keras; but where Keras's is `"float32"`, `"mixed_bfloat16"` on GPUs
+            with matrix units for it (NVIDIA's from compute capability 8.0 on) and on TPUs. Keras's
+            own policy is left as it is.
         rule: A `keras_bit.HyperRule`. By default it is made from `data` and `rule_arguments`.
+        micro_batch_size: As in `HyperRule`; or `"auto"`, also beside a `rule`, for the largest
+            that fits the device: see `keras_bit.largest_micro_batch`.
         steps_per_epoch: Steps of `fit` between two validations, of which
             `rule.accumulation_steps` make an update; a tenth of the schedule by default.
         seed: Integer that decides the initial weights, the order of the images and their
@@ -117,20 +130,21 @@ def fine_tune(
         notify: Function that is called with a line of text at every stage of the run; by default
             the lines are printed, unless `verbose` is 0.
         **rule_arguments: Arguments of `HyperRule` other than the sizes: `batch_size` (64 by
-            default), `micro_batch_size`, `schedule_length`, `resize_edge`, `crop_size`,
+            default), `schedule_length`, `resize_edge`, `crop_size`,
             `mixup_alpha`, `warmup`, `random_crop`, `random_flip`, `learning_rate`.
 
     Returns:
         A `FineTuneResult`. Its `metrics` are `loss`, `accuracy` and `mean_class_accuracy` on the
         validation images, `best_update` (the updates after which the best weights stood),
         `training_seconds`, `training_images`, `validation_images`, `classes`, `weights` (the
-        preset or `"random"`), `parameters`, `seed`, `keras` (its version and backend) and
-        `devices`.
+        preset or `"random"`), `parameters`, `precision` (the policy), `remat`, `seed`, `keras` (its
+        version and backend) and `devices`.
 
     Raises:
         FileExistsError: If `output` is not empty and `overwrite` is not set.
         NotADirectoryError: If `output` is a file.
         ValueError: If arguments contradict each other.
+        MemoryError: With `micro_batch_size="auto"`, if not even a single image fits.
         FloatingPointError: If the training loss becomes infinite or NaN.
 
     Example:
@@ -144,20 +158,29 @@ def fine_tune(
     print(result.metrics["accuracy"])
     ```
     """
+    automatic = micro_batch_size == AUTO
+    if not automatic and micro_batch_size is not None:
+        rule_arguments["micro_batch_size"] = micro_batch_size
     rule = _rule(data, rule, rule_arguments)
     with _output_folder(output, overwrite) as folder:
         say = notify or (print if verbose else _silent)
         keras.utils.set_random_seed(seed)
         set_memory_growth()
         preset = chosen_preset(preset, depth, width)
-        model = build_classifier(
-            data.num_classes,
-            preset=preset,
-            depth=depth,
-            width=width,
-            freeze_backbone=freeze_backbone,
-        )
-        say(_opening(data, model, preset))
+        policy = chosen_policy(dtype)
+        with precision(policy):
+            model = build_classifier(
+                data.num_classes,
+                preset=preset,
+                depth=depth,
+                width=width,
+                freeze_backbone=freeze_backbone,
+                remat=remat,
+            )
+        say(_opening(data, model, preset, policy))
+        if automatic:
+            images = largest_micro_batch(model, rule, notify=say)
+            rule = rule.replace(micro_batch_size=images)
         train, test = pipelines(data, rule, cache_dir, seed=seed)
         callbacks = [*_callbacks(model, folder, logged=output is not None), *callbacks]
         started = time.monotonic()
@@ -175,6 +198,8 @@ def fine_tune(
             "classes": data.num_classes,
             "weights": preset or "random",
             "parameters": model.count_params(),
+            "precision": policy,
+            "remat": bool(remat),
             "seed": seed,
             "keras": f"{keras.version()} on {keras.backend.backend()}",
             "devices": _devices(),
@@ -265,14 +290,14 @@ def _silent(message):
     """Takes the place of `print` in a run that says nothing."""
 
 
-def _opening(data, model, preset):
+def _opening(data, model, preset, policy):
     weights = f"the weights of {preset}" if preset else "random weights"
     if preset == EMBEDDED:
         weights += ", which were trained on images drawn by formula and are not Google's"
     return (
         f"{data.train_size:,} training and {data.test_size:,} validation images in "
         f"{data.num_classes:,} classes. BiT with {model.count_params():,} parameters starts from "
-        f"{weights}. It trains on {_devices()}."
+        f"{weights}. It trains in {policy} on {_devices()}."
     )
 
 

@@ -19,6 +19,16 @@ MOMENTUM = 0.9
 SMALL_IMAGE_AREA = 96 * 96
 
 
+def aligned(title, rows):
+    """Returns a title and, below it, rows of name, value and remark, in columns."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in (0, 1)]
+    lines = [title]
+    for name, value, remark in cells:
+        lines.append(f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {remark}".rstrip())
+    return "\n".join(lines)
+
+
 class _Regime(NamedTuple):
     """What the rule says of a data-set size, in steps at a batch of 512."""
 
@@ -57,7 +67,7 @@ class HyperRule:
         batch_size: Images per optimizer update.
         micro_batch_size: Images per forward and backward pass, a divisor of `batch_size`; the
             optimizer accumulates gradients over `batch_size / micro_batch_size` passes. `None`
-            for no splitting.
+            for no splitting. `keras_bit.largest_micro_batch` finds the largest that fits.
         warmup: Whether the rate climbs linearly at first, as in the authors' code; their blog
             post and colab go without.
         schedule_length: Optimizer updates, in place of the table's; boundaries and warm-up keep
@@ -199,7 +209,7 @@ class HyperRule:
         return f"HyperRule({given})"
 
     def __str__(self):
-        return _table(self._rows())
+        return aligned("BiT-HyperRule", self._rows())
 
     def _decisions(self):
         return {name: value for name, value in self.__dict__.items() if name != "_given"}
@@ -299,6 +309,12 @@ def _edge_without_crop(resize_edge, crop_size, table_crop):
 def _micro_batch_size(batch_size, micro_batch_size):
     if micro_batch_size is None:
         return batch_size
+    if micro_batch_size == "auto":
+        raise ValueError(
+            "`micro_batch_size` of a rule must be a number: a rule knows no device. Received: "
+            'micro_batch_size="auto". Find the number with `keras_bit.largest_micro_batch(model, '
+            'rule)`, or pass "auto" to `keras_bit.fine_tune` or `keras_bit.HyperBiT`.'
+        )
     micro_batch_size = check_integer("micro_batch_size", micro_batch_size, minimum=1)
     if batch_size % micro_batch_size:
         raise ValueError(
@@ -312,12 +328,3 @@ def _mixup_alpha(regime, mixup_alpha):
     if mixup_alpha is None:
         return regime.mixup_alpha
     return 0.0 if mixup_alpha == 0 else check_positive_number("mixup_alpha", mixup_alpha)
-
-
-def _table(rows):
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in (0, 1)]
-    lines = ["BiT-HyperRule"]
-    for name, value, reason in cells:
-        lines.append(f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {reason}".rstrip())
-    return "\n".join(lines)

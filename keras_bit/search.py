@@ -11,13 +11,14 @@ from keras_bit.callbacks import DEFAULT_EPOCHS, fit_hyperrule
 from keras_bit.checks import check_integer
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import pipelines
+from keras_bit.device import chosen_policy, is_out_of_memory, precision
 from keras_bit.hyperrule import HyperRule
 from keras_bit.layers.classifier import build_classifier, chosen_preset
+from keras_bit.micro_batch import AUTO, largest_micro_batch
 
 MIXUP_ALPHAS = (0.0, 0.1, 0.2)
 SCHEDULE_FACTORS = (0.5, 1.0, 2.0)
 LEARNING_RATE_FACTORS = (0.1, 10.0)
-OUT_OF_MEMORY = ("OOM when allocating", "RESOURCE_EXHAUSTED", "out of memory", "Out of memory")
 
 
 class HyperBiT(keras_tuner.HyperModel):
@@ -62,8 +63,6 @@ class HyperBiT(keras_tuner.HyperModel):
     of their new length, so that those of the last round end with the whole of it. Hyperband
     compares runs of equal length: fix `schedule_factor` there.
 
-    All trials have the precision policy that Keras has when this object is made.
-
     Args:
         data: A `keras_bit.ImageDataset`.
         rule: A `keras_bit.HyperRule`, the middle of the search space.
@@ -73,6 +72,10 @@ class HyperBiT(keras_tuner.HyperModel):
             `keras_bit.fine_tune`.
         depth: Depth of a backbone with random weights; 50 beside a `width`.
         width: Width of a backbone with random weights; 1 beside a `depth`.
+        remat, dtype: As in `keras_bit.fine_tune`. The precision policy is chosen when this object
+            is made, for all trials.
+        micro_batch_size: `"auto"` for the largest that fits, in place of the rule's; it is found
+            before the first trial.
         epochs: Number of epochs, each with a validation, that make up the schedule of a trial.
         cache_dir: Folder for the decoded images; see `keras_bit.pipelines`. With `None` every
             trial decodes all images anew, into memory.
@@ -97,6 +100,9 @@ class HyperBiT(keras_tuner.HyperModel):
         preset=None,
         depth=None,
         width=None,
+        remat=False,
+        dtype=None,
+        micro_batch_size=None,
         epochs=DEFAULT_EPOCHS,
         cache_dir=None,
         seed=0,
@@ -114,10 +120,18 @@ class HyperBiT(keras_tuner.HyperModel):
         self.rule = rule
         self.depth = depth
         self.width = width
+        self.remat = remat
+        if micro_batch_size not in (None, AUTO):
+            raise ValueError(
+                '`micro_batch_size` must be "auto", or a number in the rule. '
+                f"Received: micro_batch_size={micro_batch_size!r}. Use "
+                f"`rule.replace(micro_batch_size={micro_batch_size!r})`."
+            )
         self.epochs = check_integer("epochs", epochs, minimum=1)
         self.cache_dir = cache_dir
         self.seed = check_integer("seed", seed, minimum=0)
-        self._dtype_policy = keras.config.dtype_policy()
+        self._policy = chosen_policy(dtype)
+        self._splits_itself = micro_batch_size == AUTO
         self._runs = collections.Counter()
 
     def rule_for(self, hp):
@@ -139,12 +153,20 @@ class HyperBiT(keras_tuner.HyperModel):
 
     def build(self, hp):
         """Returns the compiled model of a trial, for images of any size."""
-        # keras-tuner clears Keras's session before every trial, and the policy with it.
-        keras.config.set_dtype_policy(self._dtype_policy)
         with _failed_when_out_of_memory():
-            model = build_classifier(
-                self.data.num_classes, preset=self.preset, depth=self.depth, width=self.width
-            )
+            # keras-tuner clears Keras's session before every trial, and the policy with it.
+            with precision(self._policy):
+                model = build_classifier(
+                    self.data.num_classes,
+                    preset=self.preset,
+                    depth=self.depth,
+                    width=self.width,
+                    remat=self.remat,
+                )
+            if self._splits_itself:
+                images = largest_micro_batch(model, self.rule)
+                self.rule = self.rule.replace(micro_batch_size=images)
+                self._splits_itself = False
             model.compile(
                 optimizer=self.rule_for(hp).optimizer(),
                 loss=keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -213,21 +235,12 @@ def _failed_when_out_of_memory():
     """Turns an out-of-memory error of any backend into keras-tuner's FailedTrialError."""
     try:
         yield
-    except (MemoryError, RuntimeError, *_tensorflow_errors()) as error:
-        text = str(error)
-        if not isinstance(error, MemoryError) and not any(sign in text for sign in OUT_OF_MEMORY):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
+        text = str(error)
         reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
         raise keras_tuner.errors.FailedTrialError(
             f"The trial ran out of memory ({reason}). A smaller `micro_batch_size` or `crop_size` "
             "of the rule needs less."
         ) from error
-
-
-def _tensorflow_errors():
-    """TensorFlow's errors, which are no RuntimeErrors; JAX's and PyTorch's are."""
-    if keras.backend.backend() != "tensorflow":
-        return ()
-    import tensorflow as tf
-
-    return (tf.errors.OpError,)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_bit import HyperRule, __version__, cli, finetune, presets
+from keras_bit import BiTBackbone, HyperRule, __version__, cli, finetune, presets, training_memory
 from keras_bit.weights.presets import EMBEDDED
 
 pytestmark = pytest.mark.tensorflow
@@ -205,6 +205,22 @@ def test_plan_shows_data_rule_and_cache_without_training(photos, capsys):
     assert "Left out: 1" in captured.out and "blue [b]/broken.jpg: " in captured.out
 
 
+def test_plan_shows_the_memory_of_a_network_without_its_weights(photos, capsys):
+    options = ("--preset", "m-r50x1", "--batch-size", "32", "--micro-batch-size", "8")
+    assert cli.main(["plan", str(photos), *options, "--dtype", "mixed_bfloat16"]) == 0
+    out = capsys.readouterr().out
+    rule = HyperRule((40, 36), 54, 32, micro_batch_size=8)
+    plain, lean = (
+        training_memory(BiTBackbone(50, 1, dtype="mixed_bfloat16", remat=remat), 3, rule)
+        for remat in (False, True)
+    )
+    assert str(plain) in out and "in mixed_bfloat16" in out and "times 8 in a pass" in out
+    assert f"With --remat: {cli._readable(lean.total)} in all" in out
+    cli.main(["plan", str(photos), *options, "--dtype", "mixed_bfloat16", "--remat"])
+    out = capsys.readouterr().out
+    assert str(lean) in out and "With --remat" not in out
+
+
 def test_plan_in_a_narrow_window_loses_nothing(photos, capsys, monkeypatch):
     cli.main(["plan", str(photos)])
     wide = capsys.readouterr().out
@@ -354,14 +370,18 @@ def test_a_bug_is_not_hidden(monkeypatch, error):
         cli.main(["presets"])
 
 
-def test_the_bar_of_a_terminal_counts_updates_and_fits_a_narrow_window():
+@pytest.mark.parametrize("found_by_the_run", [False, True])
+def test_the_bar_of_a_terminal_counts_updates_and_fits_a_narrow_window(found_by_the_run):
     from rich.console import Console
 
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=40, color_system=None)
     rule = HyperRule(32, 100, 30, micro_batch_size=3, schedule_length=7)
     logs = {"updates": 7, "loss": 1.0, "accuracy": 0.5, "val_loss": 2.0, "val_accuracy": 0.25}
-    with cli._training_progress(console, rule) as callback:
+    shown_rule = rule.replace(micro_batch_size=None) if found_by_the_run else rule
+    with cli._training_progress(console, shown_rule) as callback:
+        if found_by_the_run:  # the rule shown knows of no micro-batches then
+            callback.set_model(types.SimpleNamespace(optimizer=rule.optimizer()))
         callback.on_train_begin(logs={})
         for batch in range(70):
             callback.on_train_batch_end(batch, logs={})
@@ -385,11 +405,21 @@ def test_fine_tune_passes_the_network_on(photos, monkeypatch, tmp_path):
         names = "preset", "depth", "width", "freeze_backbone"
         return tuple(seen[name] for name in names)
 
+    def memory(*options):
+        network(*options)
+        return tuple(seen[name] for name in ("remat", "dtype", "micro_batch_size"))
+
     monkeypatch.setattr(cli, "_run", run)
     assert network() == (None, None, None, False)
     assert network("--from-scratch") == (None, (1, 1, 1, 1), 0.5, False)
     assert network("--from-scratch", "--width", "2") == (None, None, 2, False)
     assert network("--preset", "s-r50x1", "--freeze-backbone") == ("s-r50x1", None, None, True)
+    assert memory() == (False, None, None)
+    assert memory("--remat", "--dtype", "float32", "--micro-batch-size", "auto") == (
+        True,
+        "float32",
+        "auto",
+    )
 
 
 def test_pretrain_writes_weights_where_it_says(monkeypatch, tmp_path, capsys):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import keras_bit
-from keras_bit import finetune, report
+from keras_bit import device, finetune, report
+from keras_bit.device import Device
 from keras_bit.weights.presets import EMBEDDED
 
 pytestmark = pytest.mark.tensorflow
@@ -314,6 +315,55 @@ def test_evaluate_of_a_hand_example():
 
 def test_evaluate_of_a_class_with_no_probability_is_finite():
     assert np.isfinite(finetune.evaluate(np.array([[1e5, 0.0]]), np.array([1]))["loss"])
+
+
+def test_precision_and_remat_are_the_run_s_alone_and_are_told(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "current_device", lambda: Device("gpu", "Test GPU", None, True))
+    lines = []
+    result = keras_bit.fine_tune(
+        data,
+        **TINY,
+        **RULE,
+        remat=True,
+        output=tmp_path / "run",
+        report=False,
+        verbose=0,
+        notify=lines.append,
+    )
+    assert keras.config.dtype_policy().name == "float32"
+    assert result.model.backbone.remat and result.model.backbone.compute_dtype == "bfloat16"
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["precision"] == "mixed_bfloat16" and metrics["remat"] is True
+    assert "It trains in mixed_bfloat16 on" in lines[0]
+    saved = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    images = colours(5, 2)[0].astype("float32") / 255
+    logits = saved.predict(images, verbose=0)
+    np.testing.assert_array_equal(logits, result.model.predict(images, verbose=0))
+    assert logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_an_explicit_precision_is_heeded(data, quick, monkeypatch, dtype):
+    monkeypatch.setattr(device, "current_device", lambda: Device("gpu", "Test GPU", None, True))
+    result = keras_bit.fine_tune(data, **RULE, dtype=dtype, verbose=0)
+    assert result.metrics["precision"] == dtype == result.model.dtype_policy.name
+    scaled = isinstance(result.model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (dtype == "mixed_float16")
+
+
+@pytest.mark.parametrize("with_rule", [False, True])
+def test_the_largest_micro_batch_is_that_of_the_run(data, quick, monkeypatch, tmp_path, with_rule):
+    monkeypatch.setattr(finetune, "largest_micro_batch", lambda model, rule, notify: 4)
+    arguments = dict(RULE)
+    if with_rule:
+        arguments = {"rule": keras_bit.HyperRule(data.image_size, data.train_size, **RULE)}
+    output = tmp_path / "run"
+    settings = {"micro_batch_size": "auto", "output": output, "report": False, "verbose": 0}
+    result = keras_bit.fine_tune(data, **arguments, **settings)
+    assert result.rule.micro_batch_size == 4 and result.rule.accumulation_steps == 4
+    assert result.model.optimizer.gradient_accumulation_steps == 4
+    assert result.history["updates"][-1] == RULE["schedule_length"]
+    assert json.loads((output / "rule.json").read_text())["config"]["micro_batch_size"] == 4
 
 
 def test_memory_growth_is_set_on_every_gpu_that_allows_it(monkeypatch):

@@ -312,3 +312,26 @@ def test_the_preset_is_handed_on(data, rule, monkeypatch):
     assert model.layers[0].name == "m-r50x1" and model.layers[1].num_classes == 2
     model = HyperBiT(data, rule).build(keras_tuner.HyperParameters())
     assert model.layers[0].name == EMBEDDED
+
+
+def test_precision_remat_and_the_largest_micro_batch_are_those_of_all_trials(
+    data, rule, tmp_path, monkeypatch
+):
+    asked = []
+
+    def largest(model, rule):
+        asked.append(model.backbone.remat)
+        return 4
+
+    monkeypatch.setattr(search, "largest_micro_batch", largest)
+    small = {"depth": (1, 1, 1, 1), "width": 0.25}
+    settings = {"dtype": "mixed_bfloat16", "remat": True, "micro_batch_size": "auto"}
+    hypermodel = Recorder(data, rule, **small, **settings, epochs=2)
+    tuner = tuner_of(keras_tuner.RandomSearch, hypermodel, tmp_path, max_trials=2)
+    tuner.search(verbose=0)
+    assert asked == [True]
+    assert hypermodel.rule.micro_batch_size == 4
+    assert [run["policy"] for run in hypermodel.runs] == ["mixed_bfloat16"] * 2
+    assert keras.config.dtype_policy().name == "float32"
+    with pytest.raises(ValueError, match="`micro_batch_size` must be .auto.*Received"):
+        HyperBiT(data, rule, micro_batch_size=4)

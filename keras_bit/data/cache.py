@@ -15,6 +15,8 @@ import zlib
 
 import numpy as np
 
+from keras_bit.device import available_memory
+
 FORMAT_VERSION = 1
 IMAGES_FILE = "images.npy"
 INDEX_FILE = "index.npz"
@@ -296,25 +298,13 @@ def _check_disk(size, name, folder):
 
 
 def _check_memory(size, name):
-    available = _available_memory()
+    available = available_memory()
     if available is not None and size > available:
         raise MemoryError(
             f"The cache of the {name} images takes {_readable(size)}, but only "
             f"{_readable(available)} of memory are available. Pass `cache_dir`, a folder on a "
             "disk with that much room."
         )
-
-
-def _available_memory():
-    """Bytes that can still be used, or `None` where the system does not tell."""
-    found = []
-    with contextlib.suppress(OSError):
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-        sizes = dict(line.split(":") for line in lines)
-        found.append(int(sizes["MemAvailable"].split()[0]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # "max" where a container has no limit
-        found.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(found, default=None)
 
 
 def _readable(size):

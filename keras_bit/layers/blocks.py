@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_bit.layers.group_norm import GroupNorm, choose_groups
+from keras_bit.layers.recompute import recomputed
 from keras_bit.layers.standardized_conv import StandardizedConv2D
 
 
@@ -145,10 +146,16 @@ class BottleneckUnit(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_bit")
 class Block(keras.layers.Layer):
-    """Bottleneck units at one resolution; the first may halve it."""
+    """Bottleneck units at one resolution; the first may halve it.
 
-    def __init__(self, units, input_filters, filters, strides, *, conv_options=None, **kwargs):
+    With `remat` the backward pass computes the maps inside of a unit again, from the unit's input.
+    """
+
+    def __init__(
+        self, units, input_filters, filters, strides, *, conv_options=None, remat=False, **kwargs
+    ):
         super().__init__(**kwargs)
+        self.remat = bool(remat)
         self.input_filters = input_filters
         self.filters = filters
         self.strides = strides
@@ -172,7 +179,7 @@ class Block(keras.layers.Layer):
 
     def call(self, x):
         for unit in self.units:
-            x = unit(x)
+            x = recomputed(unit, x) if self.remat else unit(x)
         return x
 
     def compute_output_shape(self, input_shape):
@@ -188,6 +195,7 @@ class Block(keras.layers.Layer):
             "filters": self.filters,
             "strides": self.strides,
             "conv_options": self.conv_options,
+            "remat": self.remat,
         }
 
 

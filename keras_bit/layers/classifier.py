@@ -149,7 +149,9 @@ def chosen_preset(preset, depth, width):
     return None
 
 
-def build_classifier(num_classes, *, preset=None, depth=None, width=None, freeze_backbone=False):
+def build_classifier(
+    num_classes, *, preset=None, depth=None, width=None, freeze_backbone=False, remat=False
+):
     """Returns a `BiTClassifier` with a new head.
 
     Args:
@@ -160,14 +162,16 @@ def build_classifier(num_classes, *, preset=None, depth=None, width=None, freeze
         depth: Depth of a backbone with random weights; 50 beside a `width`.
         width: Width of a backbone with random weights; 1 beside a `depth`.
         freeze_backbone: Whether only the head is to be trained.
+        remat: As in `BiTBackbone`.
 
     Raises:
         ValueError: If a depth or width stands beside a preset.
     """
     preset = chosen_preset(preset, depth, width)
     if preset is None:
-        backbone = BiTBackbone(50 if depth is None else depth, 1 if width is None else width)
+        network = 50 if depth is None else depth, 1 if width is None else width
+        backbone = BiTBackbone(*network, remat=remat)
     else:
-        backbone = BiTBackbone.from_preset(preset)
+        backbone = BiTBackbone.from_preset(preset, remat=remat)
     backbone.trainable = not freeze_backbone
     return BiTClassifier(backbone, num_classes)

@@ -1,0 +1,55 @@
+"""Trains in a process of its own, and tells the peak of its memory.
+
+Run by `test_memory.py`: `python -m benchmarks.peak_memory CASE`, a case as JSON.
+"""
+
+import json
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+
+import keras_bit
+
+CLASSES = 10
+STEPS = 2
+# For glibc: memory that is freed goes back at once, so that the peak is that of what is in use.
+ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+def peak():
+    """Bytes that lay in memory at most: of this process alone, unlike `ru_maxrss`."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def forget_peak():
+    """Lets the peak begin anew: tracing and TensorFlow's optimisation of the graph are over."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure(depth, width, dtype, edge, remat, batch):
+    """Peak in bytes, and seconds of the quickest step."""
+    depth = tuple(depth) if isinstance(depth, list) else depth
+    backbone = keras_bit.BiTBackbone(depth, width, remat=remat, dtype=dtype)
+    model = keras_bit.BiTClassifier(backbone, CLASSES)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.003, momentum=0.9), loss, jit_compile=False)
+    rng = np.random.default_rng(0)
+    images = rng.random((batch, edge, edge, 3), np.float32)
+    labels = np.eye(CLASSES, dtype="float32")[rng.integers(CLASSES, size=batch)]
+    model.train_on_batch(images, labels)
+    forget_peak()
+    seconds = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        model.train_on_batch(images, labels)
+        seconds.append(time.perf_counter() - start)
+    return {"peak": peak(), "seconds": min(seconds)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(**json.loads(sys.argv[1]))))

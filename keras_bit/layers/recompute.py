@@ -1,0 +1,50 @@
+"""Layers whose inner values are computed again in the backward pass instead of kept until then."""
+
+import keras
+from keras import ops
+
+
+def recomputed(layer, x):
+    """Returns `layer(x)`, for whose gradient only `x` is kept (Chen et al. 2016, arXiv 1604.06174).
+
+    Not `keras.remat(layer)(x)`: on JAX that takes the variables of the layer's first trace, which
+    are constants to every later one, and so loses their gradients; and XLA for CPUs, which heeds
+    no optimization barrier, merges what is computed again with what was computed first.
+
+    Args:
+        layer: A built layer without state other than its weights.
+        x: Tensor. A symbolic one, which has no gradient, is passed on.
+    """
+    if isinstance(x, keras.KerasTensor):
+        return layer(x)
+
+    def call(x, trainable, fixed):
+        outputs, _ = layer.stateless_call(trainable, fixed, x)
+        return outputs
+
+    recompute = _with_jax if keras.backend.backend() == "jax" else keras.remat
+    variables = layer.trainable_variables, layer.non_trainable_variables
+    # Not `convert_to_tensor`, which leaves variables of TensorFlow what they are: as an argument
+    # and as a variable each would get its gradient twice.
+    return recompute(call)(x, *([ops.cast(v, v.dtype) for v in part] for part in variables))
+
+
+def _with_jax(function):
+    import jax
+
+    @jax.custom_vjp
+    def call(*arguments):
+        return function(*arguments)
+
+    def forward(*arguments):
+        return function(*arguments), arguments
+
+    def backward(arguments, upstream):
+        # Nothing can be computed from these before the upstream gradient is there. Its first
+        # value times zero cannot be simplified away, for it may be NaN.
+        zero = 0 * upstream.ravel()[0]
+        arguments = jax.tree.map(lambda value: value + zero.astype(value.dtype), arguments)
+        return jax.vjp(function, *arguments)[1](upstream)
+
+    call.defvjp(forward, backward)
+    return call

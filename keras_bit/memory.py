@@ -1,0 +1,185 @@
+"""How much memory training takes, by the network's structure.
+
+The estimate walks through the network with the sizes of its maps and adds up what the forward pass
+keeps for the backward pass, and what the backward pass needs on top of it at its worst moment.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+from keras_bit.hyperrule import aligned
+from keras_bit.layers.backbone import WHOLE_PARTS
+
+FLOAT32_SIZE = 4
+# The network's maps are not all that lies in memory: there are alignment, fragments and scratch
+# space of convolutions. A factor on the maps, from the measurements in benchmarks/README.md.
+SLACK = 1.08
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingMemory:
+    """An estimate of the memory that training takes, in bytes.
+
+    Attributes:
+        weights: Of all weights, in float32.
+        training: Of gradients and momentum and, with accumulation, of the summed gradients.
+        kernels: Of the standardised kernels that are kept for the backward pass.
+        per_image: Of the images and maps, for each image of a pass, at the worst moment.
+        images: Number of images of a pass.
+        precision: Name of the precision policy.
+    """
+
+    weights: int
+    training: int
+    kernels: int
+    per_image: int
+    images: int
+    precision: str
+
+    @property
+    def fixed(self):
+        """Bytes that do not depend on the number of images."""
+        return self.weights + self.training + self.kernels
+
+    @property
+    def total(self):
+        """Bytes of an update in all."""
+        return self.fixed + self.images * self.per_image
+
+    def images_within(self, memory):
+        """Returns the number of images in a pass for which `memory` bytes suffice."""
+        return max(0, math.floor((memory - self.fixed) / self.per_image))
+
+    def __str__(self):
+        from rich.filesize import decimal
+
+        rows = [
+            ("weights", decimal(self.weights), ""),
+            ("for their training", decimal(self.training + self.kernels), "gradients, momentum"),
+            ("each image", decimal(self.per_image), f"times {self.images:,} in a pass"),
+            ("in all", decimal(self.total), ""),
+        ]
+        return aligned(f"Memory of training in {self.precision}, an estimate", rows)
+
+
+def training_memory(backbone, num_classes, rule):
+    """Estimates the memory that training a classifier takes under `rule`.
+
+    Counted are the weights, their gradients, momentum and accumulated gradients, the standardised
+    kernels, and for each image what the forward pass keeps: the inputs of group norms and of
+    convolutions, each once, and the image. With `remat` these are the inputs of units, and what
+    one unit takes while it is recomputed. R50x1 in float32 is within 8 % of the growth of the
+    measured peak with the batch, see benchmarks/README.md. Not counted are the program itself, the
+    data set and its cache.
+
+    Args:
+        backbone: A `keras_bit.BiTBackbone`, which need not be built. Its `remat`, its precision
+            policy and what is frozen in it decide along with its size.
+        num_classes: Number of classes.
+        rule: A `keras_bit.HyperRule`: crop size, micro-batch size and accumulation.
+
+    Returns:
+        A `TrainingMemory`.
+
+    Example:
+
+    >>> rule = keras_bit.HyperRule(500, 10_000, 512, micro_batch_size=32)
+    >>> memory = keras_bit.training_memory(keras_bit.BiTBackbone(50), 10, rule)
+    >>> memory.weights  # 23,500,352 of the backbone, 20,490 of the head
+    94083368
+    """
+    sizes = {name: math.prod(shape) for name, shape in backbone.weight_shapes().items()}
+    trained = {part.name for part in _parts(backbone) if part.trainable and backbone.trainable}
+    head = (backbone.compute_output_shape((None, None, None, 3))[-1] + 1) * num_classes
+    count = head + sum(size for name, size in sizes.items() if name.partition("/")[0] in trained)
+    copies = 3 if rule.accumulation_steps > 1 else 2
+    kept = trained and not backbone.remat
+    kernels = sum(size for name, size in sizes.items() if name.endswith("kernel")) if kept else 0
+    return TrainingMemory(
+        weights=FLOAT32_SIZE * (sum(sizes.values()) + head),
+        training=FLOAT32_SIZE * copies * count,
+        kernels=_value_size(backbone) * kernels,
+        per_image=_per_image(backbone, rule.crop_size, trained),
+        images=rule.micro_batch_size,
+        precision=backbone.dtype_policy.name,
+    )
+
+
+class _Step(NamedTuple):
+    """A part of the network that is recomputed at once; numbers of values for each image.
+
+    Attributes:
+        input: What goes in, and is kept.
+        inner: What else the forward pass keeps.
+        backward: What the backward pass has beside the input at its worst moment; it includes what
+            is still needed of `inner`.
+    """
+
+    input: int
+    inner: int
+    backward: int
+
+
+def _per_image(backbone, edge, trained):
+    kept = worst = 0
+    for number, (part, steps) in enumerate(_steps(backbone, edge)):
+        if not kept and part.name not in trained:
+            # Frozen parts at the bottom have no backward pass, which would need their maps.
+            worst = max(worst, *(step.input + step.inner for step in steps))
+            continue
+        whole = backbone.remat and number < WHOLE_PARTS
+        inside = 0
+        for step in steps:
+            inside += step.input
+            # What is recomputed begins with a copy of its input.
+            copies = backbone.remat * step.input + whole * steps[0].input
+            worst = max(worst, kept + inside + copies + step.backward)
+            inside += 0 if backbone.remat else step.inner
+        kept += steps[0].input if whole else inside
+        worst = max(worst, kept)
+    images = FLOAT32_SIZE * 3 * edge**2
+    return images + round(SLACK * worst * _value_size(backbone))
+
+
+def _steps(backbone, edge):
+    """Yields the parts of the network, each with its steps."""
+    half, quarter = (-(-edge // strides) for strides in (2, 4))
+    channels = backbone.root_block.filters
+    stem = channels * quarter**2
+    # The pooling keeps the padded map, of which its gradient is another, like that of the map.
+    padded, convolved = channels * (half + 2) ** 2, channels * half**2
+    image = 3 * (edge + 6) ** 2
+    yield backbone.root_block, [_Step(image, padded, 2 * padded + convolved + stem)]
+    edge = quarter
+    for block in backbone.blocks:
+        steps = []
+        for unit in block.units:
+            steps.append(_unit_step(unit, edge))
+            edge = -(-edge // unit.strides)
+        yield block, steps
+    last = 4 * backbone.blocks[-1].filters * edge**2
+    yield backbone.norm, [_Step(last, last, 4 * last)]
+
+
+def _unit_step(unit, edge):
+    below, above = edge**2, (-(-edge // unit.strides)) ** 2
+    entered, left = unit.input_filters * below, 4 * unit.filters * above
+    before, after = unit.filters * below, unit.filters * above
+    # Each convolution keeps its activated input, each norm but the first the map before it. Where
+    # the stride is 2 the second convolution keeps a padded copy as well.
+    padded = unit.filters * (edge + 2) ** 2 if unit.strides > 1 else 0
+    inner = entered + 2 * before + padded + 2 * after
+    projected = entered if unit.proj is not None else 0
+    at_last_conv = inner + left + 2 * after
+    at_first_conv = entered + before + left + 2 * entered + projected
+    return _Step(entered, inner, max(at_last_conv, at_first_conv))
+
+
+def _parts(backbone):
+    return [backbone.root_block, *backbone.blocks, backbone.norm]
+
+
+def _value_size(backbone):
+    """Bytes of a value of a map."""
+    return {"float64": 8, "float32": 4}.get(backbone.compute_dtype, 2)
