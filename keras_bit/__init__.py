@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keras_bit.hyperrule import HyperRule
     from keras_bit.layers.backbone import BiTBackbone
     from keras_bit.layers.classifier import BiTClassifier
+    from keras_bit.layers.fold import fold
     from keras_bit.layers.group_norm import GroupNorm
     from keras_bit.layers.head import ZeroInitHead
     from keras_bit.layers.mixup import MixUp
@@ -47,6 +48,7 @@ _HOMES = {
     "digits": "data.digits",
     "fine_tune": "finetune",
     "fit_hyperrule": "callbacks",
+    "fold": "layers.fold",
     "image_folder": "data.folders",
     "largest_micro_batch": "micro_batch",
     "pipelines": "data.pipeline",
@@ -70,6 +72,7 @@ __all__ = [
     "digits",
     "fine_tune",
     "fit_hyperrule",
+    "fold",
     "image_folder",
     "largest_micro_batch",
     "pipelines",

@@ -32,6 +32,7 @@ ON_JAX = (
     "test_head.py",
     "test_mixup.py",
     "test_device.py",
+    "test_fold.py::test_is_compiled_where_the_model_is",
     "test_recompute.py::test_the_gradients_are_those_without",
     "test_recompute.py::test_the_forward_pass_keeps_less",
     "test_recompute.py::test_xla_needs_less_memory",

@@ -231,7 +231,8 @@ class BiTBackbone(keras.layers.Layer):
         for name, conv, _ in self._convs():
             targets.pop(name).assign(conv.effective_kernel())
         for name, target in targets.items():
-            target.assign(sources[name])
+            # JAX would share the array, and delete it when one of the two models has been run.
+            target.assign(ops.copy(sources[name]))
         return folded
 
     def named_weights(self):
