@@ -9,7 +9,6 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import keras
 import pytest
 
 from benchmarks.races import Recording
@@ -32,6 +31,11 @@ def pytest_addoption(parser):
         metavar="FOLDER",
         help="a checkout of google-research/big_transfer: its PyTorch network takes part",
     )
+    parser.addoption(
+        "--rehearse-gpu",
+        action="store_true",
+        help="run test_gpu.py on the CPU where there is no GPU, to see that its code works",
+    )
 
 
 def pytest_configure(config):
@@ -47,10 +51,9 @@ def pytest_report_header(config):
 
     present = ", ".join(f"{package} {_version(package)}" for package in PACKAGES)
     size = "full" if config.getoption("--full") else "small (--full for the real ones)"
-    lines = [
-        f"sizes: {size}",
-        f"backend: {keras.backend.backend()}; {present}; Python {platform.python_version()}",
-    ]
+    backend = os.environ.get("KERAS_BACKEND", "Keras's default")
+    python = platform.python_version()
+    lines = [f"sizes: {size}", f"backend: {backend}; {present}; Python {python}"]
     left_out = {
         "timm: `pip install 'keras_bit[torch]'`": not contenders.HAS_TIMM,
         "hub.KerasLayer: `pip install 'setuptools<81'`": not contenders.HAS_HUB,

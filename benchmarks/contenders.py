@@ -46,24 +46,24 @@ class Contender(NamedTuple):
         return make
 
 
-def _keras(name, network):
+def _keras(name, module, network):
     return {
-        name: Contender("keras_networks", network),
-        f"{name}, jit_compile": Contender("keras_networks", network, {"jit_compile": True}),
+        name: Contender(module, network),
+        f"{name}, jit_compile": Contender(module, network, {"jit_compile": True}),
     }
 
 
 def _peers():
-    peers = _keras("plain Keras 3", "plain")
+    peers = _keras("plain Keras 3", "keras_network", "plain")
     if HAS_HUB:
         peers["hub.KerasLayer"] = Contender("hub_network")
     if HAS_TIMM:
         for name, layout in LAYOUTS.items():
             for suffix, compiled in (("", False), (", torch.compile", True)):
                 options = {"layout": layout, "compiled": compiled}
-                peers[f"timm, {name}{suffix}"] = Contender("torch_networks", "timm", options)
+                peers[f"timm, {name}{suffix}"] = Contender("timm_network", "timm", options)
     if HAS_AUTHORS:
-        peers["authors' PyTorch"] = Contender("torch_networks", "authors")
+        peers["authors' PyTorch"] = Contender("torch_network", "authors")
     return peers
 
 
@@ -72,10 +72,10 @@ HUB_COMPILED = Contender("hub_network", None, {"jit_compile": True})
 LAYOUTS = {"contiguous": "contiguous_format", "channels_last": "channels_last"}
 CONTENDERS = {
     "forward": {
-        **_keras("keras_bit", "backbone"),
-        **_keras("keras_bit, folded", "folded"),
+        **_keras("keras_bit", "own_network", "backbone"),
+        **_keras("keras_bit, folded", "own_network", "folded"),
         **_peers(),
         **({"hub.KerasLayer, jit_compile": HUB_COMPILED} if HAS_HUB else {}),
     },
-    "training step": {**_keras("keras_bit", "backbone"), **_peers()},
+    "training step": {**_keras("keras_bit", "own_network", "backbone"), **_peers()},
 }

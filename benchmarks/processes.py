@@ -73,7 +73,7 @@ class ProcessRace(NamedTuple):
                 name: [quantity.scale * value for value in values]
                 for name, values in values_of(found, quantity.key).items()
             }
-            title = f"{self.title}: {quantity.name}, {self.rounds} processes of each"
+            title = f"{self.title}: {quantity.name}, {self.rounds} rounds"
             yield markdown_table(
                 title, quantity.name, values, more_is_better=quantity.more_is_better
             )

@@ -140,10 +140,14 @@ def markdown_table(title, quantity, values, *, more_is_better=True, columns=None
     lines = [title, "", markdown_row(headings), "|" + "---|" * len(headings)]
     for name in sorted(medians, key=medians.get, reverse=more_is_better):
         ratio = f"{medians[name] / best:.2f}x" if best else ""
-        span = f"{min(values[name]):,.1f} to {max(values[name]):,.1f}"
+        span = f"{_number(min(values[name]))} to {_number(max(values[name]))}"
         further = (texts[name] for texts in columns.values())
-        lines.append(markdown_row([name, f"{medians[name]:,.1f}", span, ratio, *further]))
+        lines.append(markdown_row([name, _number(medians[name]), span, ratio, *further]))
     return lines
+
+
+def _number(value):
+    return f"{value:,.2f}" if value < 10 else f"{value:,.1f}"
 
 
 def markdown_row(cells):

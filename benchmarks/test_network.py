@@ -94,7 +94,7 @@ def test_operations_of_the_network(edge):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmarks.torch_networks import timm
+    from benchmarks.timm_network import timm
 
     case = SMALL._replace(edge=edge)
     network = timm(case, case.weights())

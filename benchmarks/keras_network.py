@@ -1,24 +1,11 @@
-"""This package's network, and a plain Keras 3 rendering of it, as one runs them in Keras."""
+"""A plain Keras 3 rendering of the network, and how networks in Keras are run."""
 
 from functools import partial
 
 import keras
 from keras import ops
 
-import keras_bit
 from benchmarks.cases import CLASSES, LEARNING_RATE, MOMENTUM
-
-
-def backbone(case, weights):
-    """The `keras_bit.BiTBackbone` of `case` with `weights`, by the names of `named_weights`."""
-    layer = keras_bit.BiTBackbone(case.units, case.width)
-    for name, variable in layer.named_weights().items():
-        variable.assign(weights[name])
-    return layer
-
-
-def folded(case, weights):
-    return backbone(case, weights).fold()
 
 
 class _StandardizedConv(keras.layers.Conv2D):
@@ -80,7 +67,7 @@ def forward(case, weights, network, jit_compile=False):
 
 def training(case, weights, network, jit_compile=False):
     """Returns a function that takes a training step and gives the loss before it."""
-    head = keras_bit.ZeroInitHead(CLASSES)
+    head = keras.layers.Dense(CLASSES, kernel_initializer="zeros")
     images = keras.Input((case.edge, case.edge, 3))
     model = keras.Sequential([images, network(case, weights), head])
     model.compile(
