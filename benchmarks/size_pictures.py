@@ -5,7 +5,9 @@ python -m benchmarks.size_pictures [FILE]
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 
@@ -13,71 +15,103 @@ from benchmarks.cases import Case
 from benchmarks.test_sizes import AXES, FILE, predicted
 
 FOLDER = Path(__file__).parent / "pictures"
+
+
+class Axis(NamedTuple):
+    """What grows along an axis: its name, and from a case the value and what stands at it."""
+
+    name: str
+    value: Callable
+    label: Callable
+
+
 SIZES = {
-    "image size": ("pixels of an image", lambda case: case.edge**2),
-    "batch": ("images in a batch", lambda case: case.batch_size),
-    "network": (
-        "operations for an image in the forward pass",
+    "image size": Axis(
+        "images (scaled by their pixels)",
+        lambda case: case.edge**2,
+        lambda case: f"{case.edge} px",
+    ),
+    "batch": Axis(
+        "images in a batch",
+        lambda case: case.batch_size,
+        lambda case: str(case.batch_size),
+    ),
+    "network": Axis(
+        "network (scaled by its operations)",
         lambda case: case.operations("forward"),
+        lambda case: case.network,
     ),
 }
 
 
-def draw(axis_name, figures):
-    from matplotlib import pyplot
+def draw(forward, training, axis):
+    """Returns a figure with four panels.
+
+    Args:
+        forward, training: From a contender's name to rows of figures, the smallest case first.
+        axis: The `Axis`.
+    """
+    from matplotlib import pyplot, ticker
 
     figure, panels = pyplot.subplots(1, 4, figsize=(15, 3.8), layout="constrained")
-    forward, training = (
-        _parsed(figures.get(f"{work} by {axis_name}", {})) for work in ("forward", "training step")
-    )
-    label, size = SIZES[axis_name]
-    _growth(panels[0], "forward", forward, size)
-    _growth(panels[1], "training step", training, size)
-    _memory(panels[2], training, size)
-    _plot(panels[3], "seconds to the first training step", training, size, "first", 1.0)
+    _growth(panels[0], "forward, seconds", forward, axis)
+    _growth(panels[1], "training step, seconds", training, axis)
+    _memory(panels[2], "training, MB at the peak", training, axis)
+    _plot(panels[3], "seconds to the first training step", training, axis, "first", 1.0)
+    cases = [row["case"] for row in max(training.values(), key=len)]
     for panel in panels:
-        panel.set(xscale="log", yscale="log", xlabel=label)
-        panel.grid(alpha=0.3, which="both")
+        panel.set(xscale="log", yscale="log", xlabel=axis.name)
+        panel.set_xticks([axis.value(case) for case in cases], map(axis.label, cases))
+        panel.minorticks_off()
+        panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     return figure
 
 
-def _parsed(rows):
-    return {
-        name: [{**row, "case": Case(tuple(row["case"][0]), *row["case"][1:])} for row in found]
-        for name, found in rows.items()
-    }
-
-
-def _plot(panel, title, rows, size, key, scale):
+def _plot(panel, title, rows, axis, key, scale):
     panel.set_title(title, fontsize=10)
     for name, found in rows.items():
         values = [scale * row[key] for row in found]
-        panel.plot([size(row["case"]) for row in found], values, "o-", label=name)
+        panel.plot([axis.value(row["case"]) for row in found], values, "o-", label=name)
 
 
-def _growth(panel, work, rows, size):
+def _growth(panel, title, rows, axis):
     """Seconds of a step; in dashes, from the first point on, what the operations predict."""
-    _plot(panel, f"{work}, seconds", rows, size, "step", 1.0)
+    _plot(panel, f"{title} (dashed: predicted)", rows, axis, "step", 1.0)
+    work = title.partition(",")[0]
     for line, found in zip(panel.get_lines(), rows.values(), strict=True):
         unit = found[0]["step"] / predicted(work, found[0]["case"])
         values = [unit * predicted(work, row["case"]) for row in found]
         panel.plot(line.get_xdata(), values, "--", color=line.get_color(), alpha=0.6)
 
 
-def _memory(panel, rows, size):
-    _plot(panel, "training, MB at the peak", rows, size, "peak beyond imports", 1e-6)
-    cases = [row["case"] for row in max(rows.values(), key=len, default=())]
+def _memory(panel, title, rows, axis):
+    _plot(panel, title, rows, axis, "peak beyond imports", 1e-6)
+    cases = [row["case"] for row in max(rows.values(), key=len)]
     values = [1e-6 * case.training_bytes() for case in cases]
-    panel.plot([size(case) for case in cases], values, "k--", alpha=0.6, label="predicted")
+    label = "weights, gradients, momentum, kept maps"
+    panel.plot([axis.value(case) for case in cases], values, "k--", alpha=0.6, label=label)
+
+
+def _parsed(rows):
+    return {
+        name: [{**row, "case": Case(tuple(row["case"][0]), *row["case"][1:])} for row in found]
+        for name, found in rows.items()
+        if found
+    }
 
 
 def main(file):
     matplotlib.use("Agg")
     figures = json.loads(Path(file).read_text())
-    for axis_name in AXES:
-        picture = FOLDER / f"sizes-{axis_name.replace(' ', '-')}.png"
-        draw(axis_name, figures).savefig(picture, dpi=90)
+    for name in AXES:
+        works = [f"{work} by {name}" for work in ("forward", "training step")]
+        if absent := [work for work in works if work not in figures]:
+            sys.exit(f"{file} has no {absent}: run `pytest benchmarks/test_sizes.py --full`")
+        figure = draw(*(_parsed(figures[work]) for work in works), SIZES[name])
+        figure.savefig(FOLDER / f"sizes-{name.replace(' ', '-')}.png", dpi=90)
 
 
 if __name__ == "__main__":
