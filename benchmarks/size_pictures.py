@@ -26,12 +26,12 @@ class Axis(NamedTuple):
 
 
 SIZES = {
-    "image size": Axis(
+    "pixels": Axis(
         "images (scaled by their pixels)",
         lambda case: case.edge**2,
         lambda case: f"{case.edge} px",
     ),
-    "batch": Axis(
+    "images": Axis(
         "images in a batch",
         lambda case: case.batch_size,
         lambda case: str(case.batch_size),
@@ -111,7 +111,7 @@ def main(file):
         if absent := [work for work in works if work not in figures]:
             sys.exit(f"{file} has no {absent}: run `pytest benchmarks/test_sizes.py --full`")
         figure = draw(*(_parsed(figures[work]) for work in works), SIZES[name])
-        figure.savefig(FOLDER / f"sizes-{name.replace(' ', '-')}.png", dpi=90)
+        figure.savefig(FOLDER / f"sizes-{name}.png", dpi=90)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ R50, R101, R152 = (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
 SMALLEST = Case((1, 1, 1, 1), edge=32, batch_size=1)
 BASE = Case(R50, edge=128, batch_size=8)
 AXES = {
-    "image size": [BASE._replace(edge=edge) for edge in (128, 224, 480)],
-    "batch": [BASE._replace(batch_size=size) for size in (1, 4, 16, 64)],
+    "pixels": [BASE._replace(edge=edge) for edge in (128, 224, 480)],
+    "images": [BASE._replace(batch_size=size) for size in (1, 4, 16, 64)],
     "network": [BASE, BASE._replace(units=R101), BASE._replace(units=R152, width=2)],
 }
 # With each work the fastest form of this package's network and of its strongest peer.
@@ -118,7 +118,7 @@ def keep(file, title, rows):
 def races(full):
     if not full:
         cases = [SMALLEST, SMALLEST._replace(edge=64)]
-        return [SizeRace("training step", "image size", cases, ("keras_bit",), 1, None)]
+        return [SizeRace("training step", "pixels", cases, ("keras_bit",), 1, None)]
     return [
         SizeRace(work, axis, cases, tuple(name for name in SHOWN[work] if name in present), 1, FILE)
         for axis, cases in AXES.items()
@@ -132,8 +132,8 @@ def test_sizes(race, contender, report):
 
 def test_figures_of_several_runs_are_kept_together(tmp_path):
     file = tmp_path / "folder" / "sizes.json"
-    keep(file, "forward by batch", {"keras_bit": [{"case": SMALLEST, "step": 1.0}]})
-    keep(file, "forward by image size", {})
-    keep(file, "forward by batch", {"keras_bit": [{"case": SMALLEST, "step": 2.0}]})
-    kept = {"forward by batch": {"keras_bit": [{"case": [[1, 1, 1, 1], 32, 1, 1], "step": 2.0}]}}
-    assert json.loads(file.read_text()) == kept | {"forward by image size": {}}
+    keep(file, "forward by images", {"keras_bit": [{"case": SMALLEST, "step": 1.0}]})
+    keep(file, "forward by pixels", {})
+    keep(file, "forward by images", {"keras_bit": [{"case": SMALLEST, "step": 2.0}]})
+    kept = {"forward by images": {"keras_bit": [{"case": [[1, 1, 1, 1], 32, 1, 1], "step": 2.0}]}}
+    assert json.loads(file.read_text()) == kept | {"forward by pixels": {}}
