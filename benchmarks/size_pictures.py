@@ -95,12 +95,16 @@ def _memory(panel, title, rows, axis):
     panel.plot([axis.value(case) for case in cases], values, "k--", alpha=0.6, label=label)
 
 
-def _parsed(rows):
-    return {
-        name: [{**row, "case": Case(tuple(row["case"][0]), *row["case"][1:])} for row in found]
-        for name, found in rows.items()
-        if found
-    }
+def _parsed(figures, axis):
+    """From a contender's name to its rows, the smallest case first."""
+    parsed = {}
+    for name, found in figures.items():
+        rows = [
+            {**row, "case": Case(tuple(row["case"][0]), *row["case"][1:])} for row in found.values()
+        ]
+        if rows:
+            parsed[name] = sorted(rows, key=lambda row: axis.value(row["case"]))
+    return parsed
 
 
 def main(file):
@@ -110,7 +114,8 @@ def main(file):
         works = [f"{work} by {name}" for work in ("forward", "training step")]
         if absent := [work for work in works if work not in figures]:
             sys.exit(f"{file} has no {absent}: run `pytest benchmarks/test_sizes.py --full`")
-        figure = draw(*(_parsed(figures[work]) for work in works), SIZES[name])
+        axis = SIZES[name]
+        figure = draw(*(_parsed(figures[work], axis) for work in works), axis)
         figure.savefig(FOLDER / f"sizes-{name}.png", dpi=90)
 
 

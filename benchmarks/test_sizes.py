@@ -108,9 +108,14 @@ def predicted(work, case):
 
 
 def keep(file, title, rows):
-    """Adds the figures of one race to those in `file`."""
+    """Adds the figures of one race, or of a piece of it, to those in `file`.
+
+    The file has for each title, contender's name and case the last figures that were measured.
+    """
     figures = json.loads(file.read_text()) if file.exists() else {}
-    figures[title] = rows
+    kept = figures.setdefault(title, {})
+    for name, found in rows.items():
+        kept.setdefault(name, {}).update({str(row["case"]): row for row in found})
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(figures, indent=1))
 
@@ -132,8 +137,11 @@ def test_sizes(race, contender, report):
 
 def test_figures_of_several_runs_are_kept_together(tmp_path):
     file = tmp_path / "folder" / "sizes.json"
-    keep(file, "forward by images", {"keras_bit": [{"case": SMALLEST, "step": 1.0}]})
-    keep(file, "forward by pixels", {})
-    keep(file, "forward by images", {"keras_bit": [{"case": SMALLEST, "step": 2.0}]})
-    kept = {"forward by images": {"keras_bit": [{"case": [[1, 1, 1, 1], 32, 1, 1], "step": 2.0}]}}
-    assert json.loads(file.read_text()) == kept | {"forward by pixels": {}}
+    larger = SMALLEST._replace(edge=64)
+    for case, step in ((SMALLEST, 1.0), (larger, 2.0), (SMALLEST, 3.0)):
+        keep(file, "forward by pixels", {"keras_bit": [{"case": case, "step": step}], "timm": []})
+    keep(file, "forward by images", {})
+    kept = json.loads(file.read_text())
+    steps = {case: row["step"] for case, row in kept["forward by pixels"]["keras_bit"].items()}
+    assert steps == {str(SMALLEST): 3.0, str(larger): 2.0}
+    assert kept["forward by pixels"]["timm"] == kept["forward by images"] == {}
