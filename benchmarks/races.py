@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from benchmarks.limits import matrix_product_rate
+
 OWN = "keras_bit"
 
 
@@ -22,6 +24,20 @@ class Turn(NamedTuple):
     timed: Callable
 
 
+class Outcome(NamedTuple):
+    """What came out of a race.
+
+    Attributes:
+        seconds: From a contender's name to its seconds, one for each round.
+        extra_info: From a contender's name to a dict of what else is worth keeping.
+        lines: Lines of Markdown, tables among them.
+    """
+
+    seconds: dict
+    extra_info: dict
+    lines: list
+
+
 class Race(NamedTuple):
     """Contenders that do the same work.
 
@@ -31,33 +47,58 @@ class Race(NamedTuple):
         rounds: Number of timed calls of every contender.
         contenders: From a name to a function that makes the contender's `Turn`. Names of this
             package's own contenders begin with `keras_bit`, all others are peers.
+        operations: Multiplications and additions that one image takes, where these are the work:
+            rates are then compared with that of a matrix product, timed once in every round.
     """
 
     title: str
     images: int
     rounds: int
     contenders: dict
+    operations: int = 0
 
-    def run(self):
-        """Returns the seconds of every contender, one per round.
+    def run(self, names):
+        """Returns the `Outcome` for the contenders called `names`.
 
-        All contenders are made and called once before the first round (tracing, compiling). Their
-        order is new in every round, so that none always runs after the same one.
+        All contenders are made and called once before the first round (tracing, compiling).
         """
-        turns = {name: make() for name, make in self.contenders.items()}
+        turns = {name: self.contenders[name]() for name in names}
         for turn in turns.values():
             turn.before()
             turn.timed()
         seconds = {name: [] for name in turns}
-        orders = random.Random(0)
-        for _ in range(self.rounds):
-            for name in orders.sample(sorted(turns), len(turns)):
+        products = [0.0]
+        for order in orders(turns, self.rounds):
+            if self.operations:
+                products.append(matrix_product_rate())
+            for name in order:
                 turns[name].before()
                 gc.collect()
                 start = time.perf_counter()
                 turns[name].timed()
                 seconds[name].append(time.perf_counter() - start)
-        return seconds
+        extra_info = {name: {"images per timed call": self.images} for name in turns}
+        return Outcome(seconds, extra_info, self._table(seconds, max(products)))
+
+    def _table(self, seconds, limit):
+        """Images per second, and where there is a limit the share of it."""
+        title = f"{self.title}, {self.rounds} rounds"
+        rates = {name: [self.images / time for time in times] for name, times in seconds.items()}
+        if not limit:
+            return markdown_table(title, "images/s", rates)
+        shares = {
+            name: f"{self.operations * statistics.median(rate) / limit:.0%}"
+            for name, rate in rates.items()
+        }
+        heading = f"of the matrix product's {limit / 1e9:.0f} GFLOP/s"
+        return markdown_table(title, "images/s", rates, columns={heading: shares})
+
+
+def orders(names, rounds):
+    """Yields `names` in a new order for every round, so that none always runs after the same."""
+    random_orders = random.Random(0)
+    for _ in range(rounds):
+        yield random_orders.sample(sorted(names), len(names))
 
 
 class Recording:
@@ -80,18 +121,34 @@ class Recording:
         self._now += next(self._seconds)
 
 
-def markdown_table(race, seconds):
-    """Returns the lines of a table: images per second and ratios to the best peer's median."""
-    medians = {name: race.images / statistics.median(times) for name, times in seconds.items()}
-    best = max((rate for name, rate in medians.items() if not name.startswith(OWN)), default=None)
-    lines = [
-        f"{race.title}, {race.rounds} rounds",
-        "",
-        "| contender | images/s, median | range | to the best peer |",
-        "|---|---|---|---|",
-    ]
-    for name, median in sorted(medians.items(), key=lambda item: -item[1]):
-        slowest, fastest = race.images / max(seconds[name]), race.images / min(seconds[name])
-        ratio = f"{median / best:.2f}x" if best else ""
-        lines.append(f"| {name} | {median:.1f} | {slowest:.1f} to {fastest:.1f} | {ratio} |")
+def markdown_table(title, quantity, values, *, more_is_better=True, columns=None):
+    """Returns the lines of a table, the best contender first.
+
+    Args:
+        title: What stands above the table.
+        quantity: What was measured, with its unit.
+        values: From a contender's name to its values, one for each round.
+        more_is_better: Whether large values are good; the last column is the ratio of a median to
+            that of the best peer.
+        columns: Further columns: from a heading to a dict from names to texts.
+    """
+    columns = columns or {}
+    medians = {name: statistics.median(found) for name, found in values.items()}
+    peers = [median for name, median in medians.items() if not name.startswith(OWN)]
+    best = (max if more_is_better else min)(peers, default=None)
+    headings = ["contender", f"{quantity}, median", "range", "to the best peer", *columns]
+    lines = [title, "", markdown_row(headings), "|" + "---|" * len(headings)]
+    for name in sorted(medians, key=medians.get, reverse=more_is_better):
+        ratio = f"{medians[name] / best:.2f}x" if best else ""
+        span = f"{_number(min(values[name]))} to {_number(max(values[name]))}"
+        further = (texts[name] for texts in columns.values())
+        lines.append(markdown_row([name, _number(medians[name]), span, ratio, *further]))
     return lines
+
+
+def _number(value):
+    return f"{value:,.2f}" if value < 10 else f"{value:,.1f}"
+
+
+def markdown_row(cells):
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,70 @@
+"""Does a work of a contender in this process, and tells what importing and starting cost.
+
+Run by `test_fresh.py` and `test_sizes.py`: `python -m benchmarks.fresh SPEC`.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+
+from benchmarks.cases import Case
+from benchmarks.contenders import CONTENDERS
+
+
+def main(name, work, case, started, steps, patience):
+    """Returns seconds to import, to the first result, and of later steps; and bytes at the peak.
+
+    Args:
+        name: Name of the contender.
+        work: `"forward"` or `"training step"`.
+        case: The fields of a `Case`.
+        started: What `time.time()` was when the process was started.
+        steps: Number of timed steps after the first.
+        patience: Seconds after which no further step begins.
+    """
+    units, *sizes = case
+    case = Case(tuple(units), *sizes)
+    make = CONTENDERS[work][name].prepare()
+    imported = time.time() - started
+    before = memory("VmRSS")
+    weights = case.weights()
+    start = time.perf_counter()
+    do = make(work, case, weights)
+    del weights
+    do()
+    first = imported + time.perf_counter() - start
+    seconds = timed_steps(do, steps, patience)
+    peak = memory("VmHWM")
+    return {
+        "first": first,
+        "import": imported,
+        "step": statistics.median(seconds),
+        "fastest step": min(seconds),
+        "slowest step": max(seconds),
+        "peak": peak,
+        "peak beyond imports": peak - before,
+    }
+
+
+def timed_steps(do, steps, patience):
+    seconds = []
+    while len(seconds) < steps and sum(seconds) < patience:
+        start = time.perf_counter()
+        do()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def memory(field):
+    """Bytes of this process in memory: now (`VmRSS`), or at most so far (`VmHWM`)."""
+    with open("/proc/self/status") as file:
+        values = dict(line.split(":", 1) for line in file)
+    return 1024 * int(values[field].split()[0])
+
+
+if __name__ == "__main__":
+    # Else the compiled code of an earlier process would be found again.
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

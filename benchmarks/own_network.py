@@ -1,0 +1,18 @@
+"""This package's network."""
+
+from benchmarks.keras_network import forward, training
+from keras_bit import BiTBackbone
+
+__all__ = ["backbone", "folded", "forward", "training"]
+
+
+def backbone(case, weights):
+    """The `keras_bit.BiTBackbone` of `case` with `weights`, by the names of `named_weights`."""
+    layer = BiTBackbone(case.units, case.width)
+    for name, variable in layer.named_weights().items():
+        variable.assign(weights[name])
+    return layer
+
+
+def folded(case, weights):
+    return backbone(case, weights).fold()
