@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 
@@ -169,17 +170,29 @@ def attempt(read, source):
         return None, reason_of(error)
 
 
-def threaded_map(function, items):
-    """Yields `function(item)` in order, computed ahead in threads within a bounded window."""
+def threaded_map(function, items, at_once=1):
+    """Yields `function(item)` in order, computed ahead in threads within a bounded window.
+
+    Args:
+        function: Called in several threads.
+        items: Iterable.
+        at_once: Number of items that a thread is handed together, for work so short that handing
+            it over takes longer.
+    """
+
+    def work(chunk):
+        return [function(item) for item in chunk]
+
+    items = iter(items)
     workers = min(os.cpu_count() or 1, _MAX_WORKERS)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="keras_bit-images")
     pending = deque()
     try:
-        for item in items:
-            pending.append(executor.submit(function, item))
+        while chunk := list(islice(items, at_once)):
+            pending.append(executor.submit(work, chunk))
             if len(pending) > 2 * workers:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
