@@ -152,7 +152,10 @@ if __name__ == "__main__":
     else:
         parser = argparse.ArgumentParser(description=__doc__)
         parser.add_argument("table", choices=("supply", "memory"))
-        if parser.parse_args().table == "supply":
-            print("\n".join(supply_table(32, 512, 480, batch=64, timed=20, rounds=3)))
+        parser.add_argument("--rounds", type=int, default=3, help="of the supply table")
+        chosen = parser.parse_args()
+        if chosen.table == "supply":
+            lines = supply_table(32, 512, 480, batch=64, timed=20, rounds=chosen.rounds)
         else:
-            print("\n".join(memory_table((8, 32, 128), 512, 480, batch=16)))
+            lines = memory_table((8, 32, 128), 512, 480, batch=16)
+        print("\n".join(lines))
