@@ -68,9 +68,7 @@ class MixUp(keras.layers.Layer):
     def call(self, images, labels=None, sample_weight=None, training=True):
         if _has_weight(images):
             _check_one_replica()
-            return _mix_with_reversed(
-                images["images"], ops.reshape(images["weight"], (-1, 1, 1, 1))
-            )
+            return _mix_with_reversed(images["images"], images["weight"][:, None, None, None])
         if isinstance(images, dict):
             keys, parts = _split_dict(images)
             return dict(zip(keys, self._mix_parts(parts, training), strict=True))
