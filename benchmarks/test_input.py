@@ -1,7 +1,11 @@
 """The input pipeline, from a folder of JPEG files to training batches, beside those of today.
 
 "First epoch" begins with the folder and ends with the last batch: listing, decoding, resizing,
-caching. "Later epochs" are timed on an iterator that has been through the first one.
+caching. "Later epochs" are timed on an iterator that has been through the first one. "Decoding
+alone" is the bound of a first epoch: every JPEG file decoded once, on all cores, and nothing else.
+
+What needs a fresh process - one core, memory - is in `preparing.py`, and what grows with the number
+of file names in `names.py`; both run here on a few images, and by themselves print their tables.
 """
 
 import shutil
@@ -13,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 import keras_bit
+from benchmarks import names, preparing
 from benchmarks.peer_pipelines import copied_pipeline, keras_pipeline
 from benchmarks.photographs import CLASSES, photographs
 from benchmarks.races import Race, Turn
@@ -20,7 +25,7 @@ from benchmarks.races import Race, Turn
 # Some of a contender's batches are ready when its turn comes: they are drawn first, and so many
 # are timed that what was left of them weighs little.
 BATCHES_READY = 8
-LATER_EPOCHS = 10
+LATER_EPOCHS = 5
 
 
 class Case(NamedTuple):
@@ -63,16 +68,19 @@ REAL = [Case(64, 500, 512, 480, batch_size=64), Case(64, 500, 160, 128, batch_si
 
 
 def races(full):
-    works = (("first epoch", _first_epoch, 1, 3), ("later epochs", _later_epochs, LATER_EPOCHS, 7))
+    works = (
+        ("first epoch", _first_epoch, {**CONTENDERS, **BOUND}, 1),
+        ("later epochs", _later_epochs, CONTENDERS, LATER_EPOCHS),
+    )
     return [
-        _race(f"{work}: {case}", make_turn, case, epochs, rounds if full else 2)
+        _race(f"{work}: {case}", make_turn, starts, case, epochs, 5 if full else 2)
         for case in (REAL if full else SMALL)
-        for work, make_turn, epochs, rounds in works
+        for work, make_turn, starts, epochs in works
     ]
 
 
-def _race(title, make_turn, case, epochs, rounds):
-    turns = {name: partial(make_turn, start, case) for name, start in CONTENDERS.items()}
+def _race(title, make_turn, starts, case, epochs, rounds):
+    turns = {name: partial(make_turn, start, case) for name, start in starts.items()}
     return Race(title, epochs * case.images, rounds, turns)
 
 
@@ -84,10 +92,29 @@ def test_contenders_prepare_the_same_kind_of_batch(tmp_path):
     case = SMALL[0]
     for name, start in CONTENDERS.items():
         images, labels = next(start(case, tmp_path))
+        images = images["images"] if isinstance(images, dict) else images
         white = 255 if images.dtype == "uint8" else 1
         assert images.shape == (case.batch_size, case.crop_size, case.crop_size, 3), name
         assert 0.9 * white < np.max(images) < 1.001 * white, name
         np.testing.assert_allclose(np.sum(labels, axis=1), 1.0, rtol=1e-5, err_msg=name)
+
+
+def test_one_core_and_its_memory(benchmark):
+    case, found = SMALL[1], {}
+
+    def in_a_fresh_process():
+        sizes = case.images, case.resize_edge, case.crop_size, case.batch_size
+        found.update(preparing.measured(preparing.DISK, case.folder, *sizes, 40, cores=1))
+
+    benchmark.pedantic(in_a_fresh_process)
+    benchmark.extra_info.update(found)
+    assert found["rate"] > 0 and found["anon"] > 0
+
+
+def test_growth_with_file_names(benchmark):
+    lines = benchmark.pedantic(lambda: names.table([1000, 10_000], listed=1000))
+    benchmark.extra_info["table"] = lines
+    assert len(lines) == 4
 
 
 def _first_epoch(start, case):
@@ -123,10 +150,16 @@ def _draw(batches, count):
         next(batches)
 
 
-def _keras_bit(dtype, case, cache_dir):
+def _keras_bit(case, cache_dir, **options):
     data = keras_bit.image_folder(case.folder)
-    train, _ = keras_bit.pipelines(data, case.rule(), cache_dir, dtype=dtype)
+    train, _ = keras_bit.pipelines(data, case.rule(), cache_dir, **options)
     return iter(train)
+
+
+def _decoding(case, cache_dir):
+    images = keras_bit.image_folder(case.folder).train.map(np.shape)
+    for _ in range(case.batches):
+        yield [next(images) for _ in range(case.batch_size)]
 
 
 def _copied(case, cache_dir):
@@ -138,8 +171,10 @@ def _keras(case, cache_dir):
 
 
 CONTENDERS = {
-    "keras_bit, float32": partial(_keras_bit, "float32"),
-    "keras_bit, uint8": partial(_keras_bit, "uint8"),
+    "keras_bit, float32": _keras_bit,
+    "keras_bit, uint8": partial(_keras_bit, dtype="uint8"),
+    "keras_bit, uint8, mix_in_model": partial(_keras_bit, dtype="uint8", mix_in_model=True),
     "tf.data as copied": _copied,
     "image_dataset_from_directory": _keras,
 }
+BOUND = {"keras_bit, decoding alone": _decoding}

@@ -55,6 +55,15 @@ def test_resize_is_bilinear_without_antialiasing(rng, shape):
     assert np.abs(resized - bilinear(image.astype(float), 16)).max() <= 0.5 + 1e-4
 
 
+@pytest.mark.parametrize("shape", [(37, 61), (5, 3), (16, 16), (1, 1), (64, 20)])
+def test_resize_is_what_tensorflow_resizes_to_rounded(rng, shape):
+    import tensorflow as tf
+
+    image = rng.integers(0, 256, (*shape, 3), np.uint8)
+    expected = np.rint(tf.image.resize(image, (16, 16), antialias=False))
+    np.testing.assert_array_equal(resize(image, 16), expected)
+
+
 def test_resize_rounds_to_nearest():
     image = np.zeros((1, 2, 3), np.uint8)
     image[0, 1] = 255

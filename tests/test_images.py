@@ -1,10 +1,12 @@
+import io
 import struct
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_bit.data.images import decode_image, read_image_size
+from keras_bit.data.images import attempt, decode_image, read_image_size
 from tests.image_files import png_chunk
 
 
@@ -155,3 +157,54 @@ def test_odd_orientation_values(tmp_path, kind, value, turned):
     expected = (20, 10) if turned else (10, 20)
     assert read_image_size(tmp_path / "a.jpg") == expected
     assert decode_image(tmp_path / "a.jpg").shape[:2] == expected
+
+
+@pytest.fixture
+def photograph(rng):
+    """Smooth colours with noise, of odd edges: padded blocks and subsampled chroma count."""
+    smooth = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).resize((61, 43))
+    noise = rng.integers(-20, 21, (43, 61, 3))
+    return Image.fromarray((np.asarray(smooth) + noise).clip(0, 255).astype(np.uint8))
+
+
+JPEG_OPTIONS = [
+    {"subsampling": "4:4:4"},
+    {"subsampling": "4:2:2"},
+    {"subsampling": "4:2:0"},
+    {"subsampling": "4:2:0", "progressive": True},
+    {"quality": 30, "restart_marker_blocks": 2},
+    {"quality": 95, "optimize": True, "keep_rgb": True},
+]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", JPEG_OPTIONS)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_jpeg_files_decode_to_the_same_pixels_with_and_without_tensorflow(
+    photograph, tmp_path, monkeypatch, mode, options, in_memory
+):
+    tensorflow = pytest.importorskip("tensorflow")
+    path = tmp_path / "a.jpg"
+    photograph.convert(mode).save(path, **options)
+    calls = []
+    decode = tensorflow.io.decode_jpeg
+    monkeypatch.setattr(
+        tensorflow.io, "decode_jpeg", lambda *a, **k: calls.append(1) or decode(*a, **k)
+    )
+    pixels = decode_image(io.BytesIO(path.read_bytes()) if in_memory else path)
+    assert calls == [1]
+    np.testing.assert_array_equal(pixels, Image.open(path).convert("RGB"))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    np.testing.assert_array_equal(decode_image(path), pixels)
+    assert calls == [1]
+
+
+@pytest.mark.tensorflow
+def test_truncated_jpeg_files_are_refused_with_tensorflow_too(photograph, tmp_path):
+    pytest.importorskip("tensorflow")
+    path = tmp_path / "a.jpg"
+    photograph.save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    image, reason = attempt(decode_image, path)
+    assert image is None and "truncated" in reason

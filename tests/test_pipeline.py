@@ -172,6 +172,46 @@ def test_micro_batches_joined_equal_the_unsplit_batch(alpha, micro_batch_size, d
     assert_same(take_train(data, split, 4 * split.accumulation_steps, dtype=dtype), whole)
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("uint8", 0.501)])
+def test_mixing_in_the_model_gives_what_the_pipeline_gives(dtype, bound):
+    data, rule, mixup = make_data(), make_rule(mixup_alpha=0.3), MixUp()
+    mixed, test = pipelines(data, rule, dtype=dtype)
+    unmixed, plain_test = pipelines(data, rule, dtype=dtype, mix_in_model=True)
+    weights = []
+    for (images, labels), (inputs, same_labels) in zip(mixed.take(6), unmixed, strict=False):
+        assert inputs["images"].dtype == dtype and inputs["images"].shape == images.shape
+        weights.append(inputs["weight"].numpy())
+        in_model = np.array(mixup(inputs, training=False))
+        np.testing.assert_allclose(in_model, images, rtol=0, atol=bound)
+        np.testing.assert_array_equal(same_labels, labels)
+    assert np.ptp(weights, axis=1).max() == 0 and len(np.unique(weights)) == 6
+    for (images, labels), (inputs, same_labels) in zip(test, plain_test, strict=True):
+        np.testing.assert_array_equal(np.array(mixup(inputs)), images)
+        np.testing.assert_array_equal(same_labels, labels)
+
+
+def test_nothing_to_mix_in_the_model():
+    data, rule = make_data(), make_rule(mixup_alpha=0.0, micro_batch_size=2)
+    images, labels = take_train(data, rule, 4)
+    train, _ = pipelines(data, rule, mix_in_model=True)
+    inputs, same_labels = zip(*train.take(4), strict=True)
+    assert_same((np.concatenate([i["images"] for i in inputs]),), (images,))
+    assert_same((np.concatenate(same_labels),), (labels,))
+    assert all(np.all(i["weight"] == 1) for i in inputs)
+
+
+def test_mixing_in_the_model_needs_whole_batches(two_replicas):
+    data = make_data()
+    with pytest.raises(
+        ValueError, match=r"`mix_in_model` needs whole batches.* micro_batch_size=2"
+    ):
+        pipelines(data, make_rule(mixup_alpha=0.3, micro_batch_size=2), mix_in_model=True)
+    if keras.backend.backend() == "tensorflow":
+        sides = pipelines(data, make_rule(mixup_alpha=0.3), dtype="uint8", mix_in_model=True)
+        with two_replicas.scope(), pytest.raises(ValueError, match="mixed as a whole"):
+            fit(mixing_model(), *sides)
+
+
 def test_float_and_uint8_agree():
     data, rule = make_data(), make_rule(mixup_alpha=0.3)
     floats, _ = take_train(data, rule, 5)
@@ -271,6 +311,19 @@ def small_model():
     return model
 
 
+def mixing_model():
+    """`small_model` behind a layer that mixes bytes."""
+    inputs = {
+        "images": keras.Input((CROP, CROP, 3), dtype="uint8", name="images"),
+        "weight": keras.Input((), dtype="float32", name="weight"),
+    }
+    mixed = keras.layers.Rescaling(1 / 255)(MixUp()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(mixed)))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="sgd", loss=loss)
+    return model
+
+
 def fit(model, train, test):
     return model.fit(
         train, validation_data=test, steps_per_epoch=5, epochs=2, shuffle=False, verbose=0
@@ -283,6 +336,20 @@ def test_fit_takes_both_sides():
     history = fit(model, train, test).history
     assert len(history["loss"]) == len(history["val_loss"]) == 2
     assert model.optimizer.iterations == 10
+
+
+def test_a_model_that_mixes_learns_what_one_fed_mixed_images_learns():
+    data, rule = make_data(), make_rule(mixup_alpha=0.3)
+
+    def losses(model, **options):
+        model.set_weights([np.full(w.shape, 0.01) for w in model.get_weights()])
+        history = fit(model, *pipelines(data, rule, **options)).history
+        return history["loss"] + history["val_loss"]
+
+    in_model = losses(mixing_model(), dtype="uint8", mix_in_model=True)
+    model = small_model()
+    model.build((None, CROP, CROP, 3))
+    np.testing.assert_allclose(in_model, losses(model), rtol=1e-4)
 
 
 def test_two_replicas_train_as_one(two_replicas):
@@ -319,12 +386,17 @@ def test_keras_on_jax_trains_and_an_interrupted_program_ends():
     done = run_script(
         """
         import keras, numpy as np
-        from tests.test_pipeline import fit, make_data, make_rule, pipelines, small_model
+        from tests.test_pipeline import (
+            fit, make_data, make_rule, mixing_model, pipelines, small_model
+        )
 
         assert keras.backend.backend() == "jax"
         train, test = pipelines(make_data(), make_rule(mixup_alpha=0.3, micro_batch_size=2))
         history = fit(small_model(), train, test).history
         print(len(history["val_loss"]))
+        rule = make_rule(mixup_alpha=0.3)
+        sides = pipelines(make_data(), rule, dtype="uint8", mix_in_model=True)
+        print(len(fit(mixing_model(), *sides).history["val_loss"]))
         data = make_data(train_size=100, edge=256)
         rule = make_rule(64, resize_edge=256, crop_size=224, mixup_alpha=0.3)
         iterator = iter(pipelines(data, rule)[0])
@@ -333,7 +405,7 @@ def test_keras_on_jax_trains_and_an_interrupted_program_ends():
         """,
         KERAS_BACKEND="jax",
     )
-    assert done.stdout == "2\n" and "KeyboardInterrupt" in done.stderr, done.stderr
+    assert done.stdout == "2\n2\n" and "KeyboardInterrupt" in done.stderr, done.stderr
 
 
 def test_missing_tensorflow_is_told():

@@ -17,6 +17,7 @@ from keras_bit.data.dataset import (
 )
 from keras_bit.data.images import attempt, read_image_size, reason_of, threaded_map
 
+_HEADERS_AT_ONCE = 64
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
@@ -154,7 +155,8 @@ def _scan_folder(root, folder, label_names, min_edge):
     items = (
         (path, label) for label, name in enumerate(label_names) for path in _walk(folder / name)
     )
-    found, left_out = sift(threaded_map(partial(_inspect_file, root), items), min_edge)
+    inspected = threaded_map(partial(_inspect_file, root), items, _HEADERS_AT_ONCE)
+    found, left_out = sift(inspected, min_edge)
     present = set(labels_of(found))
     for label, name in enumerate(label_names):
         if label not in present:

@@ -2,9 +2,11 @@
 
 import os
 import struct
+import sys
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 
@@ -53,21 +55,38 @@ def _orientation(image):
     return int(value) if value in range(1, 9) else 1
 
 
-def _upright(image):
-    from PIL.Image import Transpose
+def _upright(pixels, orientation):
+    """Turns and mirrors an array of pixels as an EXIF orientation, 1 to 8, asks for."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
-    transposes = (
-        None,
-        Transpose.FLIP_LEFT_RIGHT,
-        Transpose.ROTATE_180,
-        Transpose.FLIP_TOP_BOTTOM,
-        Transpose.TRANSPOSE,
-        Transpose.ROTATE_270,
-        Transpose.TRANSVERSE,
-        Transpose.ROTATE_90,
-    )
-    transpose = transposes[_orientation(image) - 1]
-    return image if transpose is None else image.transpose(transpose)
+
+def _jpeg_pixels(image):
+    """The RGB pixels of an opened JPEG file from TensorFlow's decoder, or `None`.
+
+    Both decoders are libjpeg-turbo and agree to the bit. TensorFlow's takes two thirds of the time,
+    for it goes no way round over four bytes a pixel. It is used where it has been imported anyway,
+    and what it refuses is left to Pillow, which has the last word on broken files.
+    """
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or image.format != "JPEG" or image.mode not in ("L", "RGB"):
+        return None
+    image.fp.seek(0)
+    try:
+        with tensorflow.device("CPU"):
+            return np.asarray(
+                tensorflow.io.decode_jpeg(
+                    image.fp.read(), channels=3, dct_method="INTEGER_ACCURATE"
+                )
+            )
+    except tensorflow.errors.OpError:
+        image.fp.seek(0)
+        return None
 
 
 def _grey_from_16_bit(image):
@@ -126,8 +145,11 @@ def decode_image(source):
             broken file may raise other errors too, as Pillow finds them.
     """
     with _open(source) as image:
-        image.load()
-        return np.asarray(_rgb(_upright(image)))
+        pixels = _jpeg_pixels(image)
+        if pixels is None:
+            image.load()
+            pixels = np.asarray(_rgb(image))
+        return _upright(pixels, _orientation(image))
 
 
 def reason_of(error):
@@ -148,17 +170,29 @@ def attempt(read, source):
         return None, reason_of(error)
 
 
-def threaded_map(function, items):
-    """Yields `function(item)` in order, computed ahead in threads within a bounded window."""
+def threaded_map(function, items, at_once=1):
+    """Yields `function(item)` in order, computed ahead in threads within a bounded window.
+
+    Args:
+        function: Called in several threads.
+        items: Iterable.
+        at_once: Number of items that a thread is handed together, for work so short that handing
+            it over takes longer.
+    """
+
+    def work(chunk):
+        return [function(item) for item in chunk]
+
+    items = iter(items)
     workers = min(os.cpu_count() or 1, _MAX_WORKERS)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="keras_bit-images")
     pending = deque()
     try:
-        for item in items:
-            pending.append(executor.submit(function, item))
+        while chunk := list(islice(items, at_once)):
+            pending.append(executor.submit(work, chunk))
             if len(pending) > 2 * workers:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

@@ -24,6 +24,7 @@ def pipelines(
     *,
     test_edge=None,
     dtype="float32",
+    mix_in_model=False,
     seed=0,
     initial_step=0,
 ):
@@ -52,6 +53,10 @@ def pipelines(
             the authors' code (their blog post takes `rule.resize_edge`).
         dtype: `"float32"` for images in [0, 1]; `"uint8"` for images in [0, 255], rounded after
             mixing, which are a quarter of the bytes on the way to an accelerator.
+        mix_in_model: `True` leaves the mixing of images, the larger part of the work for a batch,
+            to a `MixUp` layer at the front of the model: images come unmixed, each batch as a
+            dict `{"images", "weight"}`. Labels are mixed here. Needs whole batches
+            (`rule.accumulation_steps` of 1).
         seed: Non-negative integer for order and augmentation.
         initial_step: Number of optimizer updates already done, as in `optimizer.iterations`; an
             update takes `rule.accumulation_steps` batches.
@@ -60,7 +65,9 @@ def pipelines(
         Tuple `(train, test)` of `tf.data.Dataset`s of `(images, labels)`: images
         `(rule.micro_batch_size, edge, edge, 3)` of `dtype`; labels
         `(rule.micro_batch_size, data.num_classes)`, float32, one-hot, mixed as the images are.
-        `train` never ends. `test` is one pass, and its last batch may be smaller.
+        `train` never ends. `test` is one pass, and its last batch may be smaller. With
+        `mix_in_model` the place of `images` is taken by the dict `{"images": images, "weight":
+        weight}`, `weight` float32 `(rule.batch_size,)`: the batch's MixUp weight, 1 in `test`.
 
     Raises:
         ImportError: If TensorFlow, needed with every backend for its `tf.data`, is missing.
@@ -76,6 +83,19 @@ def pipelines(
     >>> images, labels = next(iter(train))
     >>> images.shape, labels.shape
     (TensorShape([64, 128, 128, 3]), TensorShape([64, 10]))
+
+    Mixed on the accelerator, which is fed bytes:
+
+    >>> inputs = {
+    ...     "images": keras.Input((128, 128, 3), dtype="uint8", name="images"),
+    ...     "weight": keras.Input((), dtype="float32", name="weight"),
+    ... }
+    >>> backbone = keras_bit.BiTBackbone((1, 1, 1, 1), width=0.25, value_range=(0, 255))
+    >>> classifier = keras_bit.BiTClassifier(backbone, data.num_classes)
+    >>> model = keras.Model(inputs, classifier(keras_bit.MixUp()(inputs)))
+    >>> train, test = keras_bit.pipelines(data, rule, dtype="uint8", mix_in_model=True)
+
+    `model.fit` trains the `classifier`, which is what to save.
     """
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
@@ -83,12 +103,21 @@ def pipelines(
     if test_edge is not None:
         test_edge = check_integer("test_edge", test_edge, minimum=1)
     seed = check_seed(seed)
+    if mix_in_model and rule.mixup_alpha and rule.accumulation_steps > 1:
+        raise ValueError(
+            "`mix_in_model` needs whole batches, for an image's partner may lie in another "
+            f"micro-batch. Received: batch_size={rule.batch_size}, "
+            f"micro_batch_size={rule.micro_batch_size}. Leave mixing to the pipeline, or make "
+            "both sizes equal."
+        )
     tf = _import_tensorflow()
     test_images = cache_images(data.test, test_edge or rule.crop_size, "test", cache_dir)
     train_images = cache_images(data.train, rule.resize_edge, "train", cache_dir)
     with tf.device("CPU"):
-        train = _training_batches(train_images, data.num_classes, rule, dtype, seed, initial_step)
-        test = _test_batches(test_images, data.num_classes, rule, dtype)
+        train = _training_batches(
+            train_images, data.num_classes, rule, dtype, mix_in_model, seed, initial_step
+        )
+        test = _test_batches(test_images, data.num_classes, rule, dtype, mix_in_model)
     return train, test
 
 
@@ -106,7 +135,7 @@ def _import_tensorflow():
     return tf
 
 
-def _training_batches(cached, num_classes, rule, dtype, seed, initial_step):
+def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, initial_step):
     import tensorflow as tf
 
     sampler = Sampler(len(cached), rule, seed)
@@ -121,9 +150,11 @@ def _training_batches(cached, num_classes, rule, dtype, seed, initial_step):
         windows = sampler.windows(step).take(_places(piece, rule))
         crops = crop_batch(images, tf.gather(cached.rows, positions), windows, rule.crop_size)
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
-        if mixup is None:
-            return _convert(crops, dtype), labels
-        return mix(crops, labels, mixup.draw_weight(sampler.weight_seed(step)))
+        weight = mixup.draw_weight(sampler.weight_seed(step)) if mixup else 1.0
+        if mix_in_model:
+            labels = mixup.mix(crops, labels, weight)[1] if mixup else labels
+            return _with_weight(_convert(crops, dtype), weight), labels
+        return mix(crops, labels, weight) if mixup else (_convert(crops, dtype), labels)
 
     # Compiled, mixing is one pass over memory: ten times as fast as one operation after another.
     @tf.function(jit_compile=True, autograph=False)
@@ -139,14 +170,15 @@ def _training_batches(cached, num_classes, rule, dtype, seed, initial_step):
     return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
-def _test_batches(cached, num_classes, rule, dtype):
+def _test_batches(cached, num_classes, rule, dtype, mix_in_model):
     import tensorflow as tf
 
     images = _as_tensor(cached.images)
 
     def make_batch(positions):
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
-        return _convert(tf.gather(images, tf.gather(cached.rows, positions)), dtype), labels
+        batch = _convert(tf.gather(images, tf.gather(cached.rows, positions)), dtype)
+        return _with_weight(batch, 1.0) if mix_in_model else batch, labels
 
     positions = tf.data.Dataset.range(len(cached)).batch(rule.micro_batch_size)
     return _map_ahead(positions, make_batch, rule, images.shape[1], dtype)
@@ -171,6 +203,13 @@ def _places(piece, rule):
     if not rule.mixup_alpha or rule.accumulation_steps == 1:
         return own
     return tf.concat([own, rule.batch_size - 1 - own[::-1]], axis=0)
+
+
+def _with_weight(images, weight):
+    """What a `MixUp` layer takes: images and their batch's weight, once for each of them."""
+    import tensorflow as tf
+
+    return {"images": images, "weight": tf.repeat(weight, tf.shape(images)[0])}
 
 
 def _convert(images, dtype):

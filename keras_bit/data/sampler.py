@@ -79,11 +79,13 @@ class Sampler:
         """
         import tensorflow as tf
 
-        def shuffled(epoch):
-            return tf.data.Dataset.from_tensor_slices(self.order(epoch))
+        first, done = divmod(step * self.batch_size, self.count)
 
-        epoch, done = divmod(step * self.batch_size, self.count)
-        stream = tf.data.Dataset.counter(epoch).flat_map(shuffled).skip(done)
+        def shuffled(epoch):
+            start = tf.where(epoch == first, done, 0)  # `skip` would walk over a million elements
+            return tf.data.Dataset.from_tensor_slices(self.order(epoch)[start:])
+
+        stream = tf.data.Dataset.counter(first).flat_map(shuffled)
         return stream.batch(self.batch_size, drop_remainder=True)
 
     def windows(self, step):

@@ -29,7 +29,9 @@ class MixUp(keras.layers.Layer):
         images: Tensor (batch, height, width, channels), float or uint8 - or a tuple
             `(images, labels)` or `(images, labels, sample_weight)`, or a dict with the keys
             `"images"`, `"labels"` and, if wanted, `"sample_weight"`. Tuples and dicts come back
-            as such; separate arguments come back as a tuple.
+            as such; separate arguments come back as a tuple. Of a dict with the keys `"images"`
+            and `"weight"` (batch,), as `pipelines(..., mix_in_model=True)` gives it, the images
+            come back, mixed under that weight, whatever `training` is.
         labels: One-hot or soft labels (batch, classes) of any dtype.
         sample_weight: Tensor (batch,) of weights, or `None`.
         training: Boolean; with `False` the input comes back unchanged.
@@ -39,7 +41,8 @@ class MixUp(keras.layers.Layer):
 
     Raises:
         ValueError: If `alpha` is not positive, labels are class ids or missing, images are not
-            batched, or the batch sizes differ.
+            batched, or the batch sizes differ; if a batch that comes with its weight is split over
+            the replicas of a `tf.distribute` strategy, which would part images from partners.
 
     Example:
 
@@ -63,6 +66,9 @@ class MixUp(keras.layers.Layer):
         return super().__call__(images, *args, **kwargs)
 
     def call(self, images, labels=None, sample_weight=None, training=True):
+        if _has_weight(images):
+            _check_one_replica()
+            return _mix_with_reversed(images["images"], images["weight"][:, None, None, None])
         if isinstance(images, dict):
             keys, parts = _split_dict(images)
             return dict(zip(keys, self._mix_parts(parts, training), strict=True))
@@ -101,6 +107,8 @@ class MixUp(keras.layers.Layer):
         return tuple(_mix_with_reversed(part, weight) for part in parts)
 
     def compute_output_shape(self, images_shape, labels_shape=None, sample_weight_shape=None):
+        if _has_weight(images_shape):
+            return images_shape["images"]
         shapes = (images_shape, labels_shape, sample_weight_shape)
         return images_shape if labels_shape is None else tuple(s for s in shapes if s is not None)
 
@@ -140,6 +148,23 @@ def _mix_with_reversed(x, weight):
     exact = cast(x, "float32")
     mixed = weight * exact + (1.0 - weight) * flip(exact, [0])
     return cast(mixed, dtype) if "float" in dtype else mixed
+
+
+def _has_weight(data):
+    return isinstance(data, dict) and set(data) == {"images", "weight"}
+
+
+def _check_one_replica():
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            "A batch that comes with its `weight` must be mixed as a whole. Received: a strategy "
+            f"of {replicas} replicas. Let `pipelines` mix: `mix_in_model=False`."
+        )
 
 
 def _tensorflow_beta(alpha, seed):
