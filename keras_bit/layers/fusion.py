@@ -7,7 +7,7 @@ from keras import ops
 
 # Compiling a piece takes about 0.15 s, which maps of fewer values an image do not win back.
 FEWEST_VALUES = 2**16
-MOST_ROWS_AT_ONCE = 16
+MOST_ROWS_AT_ONCE = 8
 MOST_COMPLEX_CHANNELS = 512  # with more, XLA on a CPU makes scalar code again
 
 
