@@ -92,7 +92,8 @@ def is_out_of_memory(error):
 
 def _tensorflow_errors():
     """TensorFlow's errors, which are no RuntimeErrors; JAX's and PyTorch's are."""
-    return (sys.modules["tensorflow"].errors.OpError,) if "tensorflow" in sys.modules else ()
+    tensorflow = sys.modules.get("tensorflow")
+    return (tensorflow.errors.OpError,) if tensorflow else ()
 
 
 def chosen_policy(dtype):

@@ -79,11 +79,11 @@ def test_xla_needs_about_as_much():
         def loss(trainable, images):
             return ops.mean(ops.square(model.stateless_call(trainable, [], images)[0]))
 
-        images = jax.ShapeDtypeStruct((count, 128, 128, 3), "float32")
+        images = jax.ShapeDtypeStruct((count, 224, 224, 3), "float32")
         weights = [variable.value for variable in model.trainable_variables]
         compiled = jax.jit(jax.grad(loss)).lower(weights, images).compile()
         memory = compiled.memory_analysis()
         return memory.temp_size_in_bytes + memory.argument_size_in_bytes
 
-    estimate = memory_of(*SMALL, edge=128).per_image
+    estimate = memory_of(*SMALL, edge=224).per_image
     assert (temporary(12) - temporary(4)) / 8 == pytest.approx(estimate, rel=0.15)

@@ -39,7 +39,7 @@ def fused(function):
 
 
 def row_sums(terms, *arrays):
-    """Sums of two terms over the rows of arrays (batch, rows, channels), which are read once.
+    """Sums of two terms over the rows of arrays (batch, rows, channels), in few passes over them.
 
     Args:
         terms: Function of arrays (batch, any rows, channels) to a tuple of two of them.
@@ -55,9 +55,10 @@ def row_sums(terms, *arrays):
     split = [ops.reshape(x, (-1, rows // at_once, at_once, channels)) for x in arrays]
     parts = [terms(*(x[:, :, row] for x in split)) for row in range(at_once)]
     first, second = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
-    if channels > MOST_COMPLEX_CHANNELS:
+    if len(arrays) == 1 or channels > MOST_COMPLEX_CHANNELS:
         return ops.sum(first, axis=1), ops.sum(second, axis=1)
-    # XLA would read the arrays for each of two sums, but a complex number is one.
+    # XLA would read the arrays for each of two sums, but a complex number is one. Only gradients
+    # read two arrays: forward passes are also converted for LiteRT, which has no complex numbers.
     both = ops.sum(_complex(first, second), axis=1)
     return ops.real(both), ops.imag(both)
 
