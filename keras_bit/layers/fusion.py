@@ -38,6 +38,19 @@ def fused(function):
     return call
 
 
+def held_back(x, upstream):
+    """Returns `x`, with which a graph of TensorFlow does nothing before `upstream` is there.
+
+    A gradient would otherwise begin with what it can make of `x` alone, and keep that in memory.
+    """
+    if keras.backend.backend() != "tensorflow" or _is_eager(x):
+        return x
+    import tensorflow as tf
+
+    with tf.control_dependencies([upstream]):
+        return tf.identity(x)
+
+
 def row_sums(terms, *arrays):
     """Sums of two terms over the rows of arrays (batch, rows, channels), in few passes over them.
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_bit.checks import check_integer, check_positive_number
-from keras_bit.layers.fusion import fused, row_sums
+from keras_bit.layers.fusion import fused, held_back, row_sums
 
 
 def choose_groups(channels, most=32):
@@ -43,7 +43,8 @@ def group_norm(x, gamma, beta, groups, epsilon, relu=False):
         outputs, *statistics = _forward(x, gamma, beta, epsilon=epsilon, **options)
 
         def gradient(upstream):
-            return _backward(x, upstream, gamma, beta, *statistics, **options)
+            inputs = held_back(x, upstream)
+            return _backward(inputs, upstream, gamma, beta, *statistics, **options)
 
         return outputs, gradient
 
