@@ -304,8 +304,8 @@ def test_refuses_bad_arguments(data, rule, arguments, message):
 
 
 def test_the_preset_is_handed_on(data, rule, monkeypatch):
-    def from_preset(name):
-        return BiTBackbone((1, 1, 1, 1), 0.125, name=name)
+    def from_preset(name, remat):
+        return BiTBackbone((1, 1, 1, 1), 0.125, name=name, remat=remat)
 
     monkeypatch.setattr(BiTBackbone, "from_preset", from_preset)
     model = HyperBiT(data, rule, preset="m-r50x1").build(keras_tuner.HyperParameters())
