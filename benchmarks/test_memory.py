@@ -4,11 +4,6 @@ An image's share is the growth of the peak from a smaller to a larger batch, div
 difference: what does not grow with the batch (program, weights, momentum) cancels out.
 """
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
 from typing import NamedTuple
 
 import pytest
@@ -16,6 +11,7 @@ import pytest
 import keras_bit
 from benchmarks.conftest import RECORDING
 from benchmarks.peak_memory import CLASSES, ENVIRONMENT
+from benchmarks.processes import measure
 
 TOLERANCE = 0.15
 # Of the small form: next to few maps the scratch space of the first convolution counts more.
@@ -61,15 +57,7 @@ def measured(case, remat):
 def step_in_a_process(case, remat, batch):
     settings = case._asdict() | {"remat": remat, "batch": batch}
     del settings["batches"]
-    process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.peak_memory", json.dumps(settings)],
-        cwd=pathlib.Path(__file__).parent.parent,
-        env=os.environ | ENVIRONMENT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    return json.loads(process.stdout.splitlines()[-1])
+    return measure("peak_memory", settings, ENVIRONMENT)
 
 
 @pytest.mark.parametrize("remat", [False, True], ids=["kept", "remat"])

@@ -1,6 +1,7 @@
 """Few passes over memory: pieces of a layer that are compiled together, and sums read once."""
 
 import functools
+import math
 
 import keras
 from keras import ops
@@ -31,7 +32,7 @@ def fused(function):
 
     @functools.wraps(function)
     def call(x, *tensors, **options):
-        if keras.backend.backend() != "tensorflow" or not is_large(x) or _is_eager(x):
+        if keras.backend.backend() != "tensorflow" or not _is_large(x) or _is_eager(x):
             return function(x, *tensors, **options)
         return compiled()(x, *tensors, **options)
 
@@ -86,10 +87,10 @@ def _complex(real, imaginary):
     return jax.lax.complex(real, imaginary)
 
 
-def is_large(x):
+def _is_large(x):
     """Whether a map's size is known, and so large that compiling for it pays."""
     sizes = x.shape[1:]
-    return None not in sizes and functools.reduce(int.__mul__, sizes, 1) >= FEWEST_VALUES
+    return None not in sizes and math.prod(sizes) >= FEWEST_VALUES
 
 
 def _rows_at_once(x):
@@ -97,9 +98,9 @@ def _rows_at_once(x):
 
     XLA on a CPU makes vector code of a sum alone, but scalar code of a sum and what it sums up,
     six times as slow. Added up by name, a few rows at once are plain arithmetic, which it turns
-    into vector code: the sum proper is left with a sixteenth of the values.
+    into vector code: the sum proper is left with an eighth of the values.
     """
-    if not is_large(x) or _is_eager(x) or not _runs_on_cpu():
+    if not _is_large(x) or _is_eager(x) or not _runs_on_cpu():
         return 1
     return next(step for step in range(MOST_ROWS_AT_ONCE, 0, -1) if x.shape[1] % step == 0)
 
