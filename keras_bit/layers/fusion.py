@@ -13,11 +13,13 @@ MOST_COMPLEX_CHANNELS = 512  # with more, XLA on a CPU makes scalar code again
 
 
 def fused(function):
-    """Compiles `function` with XLA where TensorFlow would run it one operation after another.
+    """Makes `function` one operation of TensorFlow's graphs, compiled with XLA where that pays.
 
-    That is so in graphs that are not compiled as a whole, as Keras's are on a CPU. Small maps, and
-    those whose size is not known when the graph is made, are not worth it: each size is compiled
-    anew. Under JAX, and in eager mode, nothing is changed.
+    A graph that is not compiled as a whole, as Keras's are on a CPU, runs a piece of it one
+    operation after another, each a pass over memory. Small maps, and those whose size is not known
+    when the graph is made, are not worth compiling: each size is compiled anew. They too are
+    traced once for each size and not at every call, of which a deep network has hundreds. Under
+    JAX, and in eager mode, nothing is changed.
 
     Args:
         function: Takes tensors, of which the first is a map (batch, height, width, channels), and
@@ -25,16 +27,16 @@ def fused(function):
     """
 
     @functools.cache
-    def compiled():
+    def traced(jit_compile):
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True, autograph=False)
+        return tf.function(function, jit_compile=jit_compile, autograph=False)
 
     @functools.wraps(function)
     def call(x, *tensors, **options):
-        if keras.backend.backend() != "tensorflow" or not _is_large(x) or _is_eager(x):
+        if keras.backend.backend() != "tensorflow" or _is_eager(x):
             return function(x, *tensors, **options)
-        return compiled()(x, *tensors, **options)
+        return traced(_is_large(x))(x, *tensors, **options)
 
     return call
 
@@ -67,7 +69,7 @@ def row_sums(terms, *arrays):
         return tuple(ops.sum(term, axis=1) for term in terms(*arrays))
     _, rows, channels = arrays[0].shape
     split = [ops.reshape(x, (-1, rows // at_once, at_once, channels)) for x in arrays]
-    parts = [terms(*(x[:, :, row] for x in split)) for row in range(at_once)]
+    parts = [terms(*at_row) for at_row in zip(*(ops.unstack(x, axis=2) for x in split))]
     first, second = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
     if len(arrays) == 1 or channels > MOST_COMPLEX_CHANNELS:
         return ops.sum(first, axis=1), ops.sum(second, axis=1)

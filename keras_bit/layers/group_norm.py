@@ -128,7 +128,9 @@ def _grouped(values, groups):
 def _per_channel(values, gamma):
     """Values of groups (batch, groups, 1) as those of their channels (batch, 1, channels)."""
     groups, channels = values.shape[1], gamma.shape[0]
-    return ops.reshape(ops.repeat(values, channels // groups, axis=2), (-1, 1, channels))
+    # Not `ops.repeat`, of which TensorFlow's graphs make thirty operations.
+    spread = values * ops.ones((channels // groups,), values.dtype)
+    return ops.reshape(spread, (-1, 1, channels))
 
 
 def _scale_and_offset(gamma, beta, mean, root):
