@@ -55,7 +55,7 @@ def pytest_report_header(config):
     python = platform.python_version()
     lines = [f"sizes: {size}", f"backend: {backend}; {present}; Python {python}"]
     left_out = {
-        "timm: `pip install 'keras_bit[torch]'`": not contenders.HAS_TIMM,
+        "timm: `pip install 'keras_bit[peers]'`": not contenders.HAS_TIMM,
         "hub.KerasLayer: `pip install 'setuptools<81'`": not contenders.HAS_HUB,
         "authors' PyTorch: --authors FOLDER": not contenders.HAS_AUTHORS,
     }

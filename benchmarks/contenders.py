@@ -77,5 +77,9 @@ CONTENDERS = {
         **_peers(),
         **({"hub.KerasLayer, jit_compile": HUB_COMPILED} if HAS_HUB else {}),
     },
-    "training step": {**_keras("keras_bit", "own_network", "backbone"), **_peers()},
+    "training step": {
+        **_keras("keras_bit", "own_network", "backbone"),
+        "keras_bit, remat": Contender("own_network", "recomputing"),
+        **_peers(),
+    },
 }

@@ -11,6 +11,7 @@ import time
 
 from benchmarks.cases import Case
 from benchmarks.contenders import CONTENDERS
+from benchmarks.memory import memory
 
 
 def main(name, work, case, started, steps, patience):
@@ -55,13 +56,6 @@ def timed_steps(do, steps, patience):
         do()
         seconds.append(time.perf_counter() - start)
     return seconds
-
-
-def memory(field):
-    """Bytes of this process in memory: now (`VmRSS`), or at most so far (`VmHWM`)."""
-    with open("/proc/self/status") as file:
-        values = dict(line.split(":", 1) for line in file)
-    return 1024 * int(values[field].split()[0])
 
 
 if __name__ == "__main__":

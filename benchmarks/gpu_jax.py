@@ -15,7 +15,7 @@ import numpy as np
 
 import keras_bit
 from benchmarks.cases import CLASSES, LEARNING_RATE, MOMENTUM
-from benchmarks.fresh import memory
+from benchmarks.memory import memory
 from benchmarks.own_network import backbone, folded
 
 NETWORKS = {"keras_bit": backbone, "keras_bit, folded": folded}

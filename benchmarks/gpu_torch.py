@@ -5,7 +5,7 @@ import functools
 import torch
 
 from benchmarks.cases import CLASSES, LEARNING_RATE, MOMENTUM
-from benchmarks.fresh import memory
+from benchmarks.memory import memory
 from benchmarks.timm_network import timm
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,13 +1,14 @@
 """Loads a file of weights in a process of its own, and tells how long it took and how much memory.
 
-Run by `test_weights.py`: `python -m benchmarks.loading CONTENDER FILE`.
+Run by `test_weights.py`: `python -m benchmarks.loading SPEC`.
 """
 
 import json
-import os
 import sys
 import threading
 import time
+
+from benchmarks.memory import memory
 
 INTERVAL = 0.005  # seconds between two looks at the memory in use
 
@@ -35,36 +36,29 @@ def warm_up():
     keras_bit.BiTBackbone((1, 1, 1, 1), 0.25).named_weights()
 
 
-def memory_in_use():
-    """Bytes of this process that lie in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def measure(load, path):
+def measure(contender, path):
     """Seconds, and the bytes in use at the peak beyond those before."""
-    before = peak = memory_in_use()
+    if contender != "numpy.load":
+        warm_up()
+    before = peak = memory("VmRSS")
     done = threading.Event()
 
     def watch():
         nonlocal peak
         while not done.wait(INTERVAL):
-            peak = max(peak, memory_in_use())
+            peak = max(peak, memory("VmRSS"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.perf_counter()
-    loaded = load(path)
+    loaded = CONTENDERS[contender](path)
     seconds = time.perf_counter() - start
     done.set()
     watcher.join()
-    peak = max(peak, memory_in_use())
+    peak = max(peak, memory("VmRSS"))
     del loaded
     return {"seconds": seconds, "peak": peak - before}
 
 
 if __name__ == "__main__":
-    contender, file = sys.argv[1:]
-    if contender != "numpy.load":
-        warm_up()
-    print(json.dumps(measure(CONTENDERS[contender], file)))
+    print(json.dumps(measure(**json.loads(sys.argv[1]))))

@@ -3,12 +3,12 @@
 from benchmarks.keras_network import forward, training
 from keras_bit import BiTBackbone
 
-__all__ = ["backbone", "folded", "forward", "training"]
+__all__ = ["backbone", "folded", "forward", "recomputing", "training"]
 
 
-def backbone(case, weights):
+def backbone(case, weights, **options):
     """The `keras_bit.BiTBackbone` of `case` with `weights`, by the names of `named_weights`."""
-    layer = BiTBackbone(case.units, case.width)
+    layer = BiTBackbone(case.units, case.width, **options)
     for name, variable in layer.named_weights().items():
         variable.assign(weights[name])
     return layer
@@ -16,3 +16,7 @@ def backbone(case, weights):
 
 def folded(case, weights):
     return backbone(case, weights).fold()
+
+
+def recomputing(case, weights):
+    return backbone(case, weights, remat=True)

@@ -5,11 +5,51 @@ import functools
 import io
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 CLASSES = 10
 TEST_IMAGES_PER_CLASS = 1
+
+
+class Case(NamedTuple):
+    """What an input pipeline is to do: photographs, the sizes they are brought to, the batch."""
+
+    per_class: int
+    photograph_edge: int
+    resize_edge: int
+    crop_size: int
+    batch_size: int
+
+    def __str__(self):
+        photographs = f"{self.images} photographs of {self.photograph_edge} px"
+        return f"{photographs}, {self.resize_edge} to {self.crop_size}, batch {self.batch_size}"
+
+    @property
+    def images(self):
+        return CLASSES * self.per_class
+
+    @property
+    def batches(self):
+        """Batches in an epoch; there is no partial one."""
+        return self.images // self.batch_size
+
+    @property
+    def folder(self):
+        return photographs(self.per_class, self.photograph_edge).name
+
+    def rule(self):
+        import keras_bit
+
+        return keras_bit.HyperRule(
+            image_size=self.photograph_edge,
+            dataset_size=self.images,
+            batch_size=self.batch_size,
+            resize_edge=self.resize_edge,
+            crop_size=self.crop_size,
+            mixup_alpha=0.1,
+        )
 
 
 @functools.cache

@@ -48,7 +48,7 @@ def test_fresh(race, contender, report):
 def test_a_process_tells_its_peak_memory():
     import numpy as np
 
-    from benchmarks.fresh import memory
+    from benchmarks.memory import memory
 
     before, size = memory("VmHWM"), 512 * 2**20
     np.ones(size, np.uint8)

@@ -12,76 +12,36 @@ import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 import keras_bit
 from benchmarks import names, preparing
 from benchmarks.peer_pipelines import copied_pipeline, keras_pipeline
-from benchmarks.photographs import CLASSES, photographs
+from benchmarks.photographs import Case
 from benchmarks.races import Race, Turn
 
 # Some of a contender's batches are ready when its turn comes: they are drawn first, and so many
 # are timed that what was left of them weighs little.
 BATCHES_READY = 8
-LATER_EPOCHS = 5
-
-
-class Case(NamedTuple):
-    per_class: int
-    photograph_edge: int
-    resize_edge: int
-    crop_size: int
-    batch_size: int
-
-    def __str__(self):
-        photographs = f"{self.images} photographs of {self.photograph_edge} px"
-        return f"{photographs}, {self.resize_edge} to {self.crop_size}, batch {self.batch_size}"
-
-    @property
-    def images(self):
-        return CLASSES * self.per_class
-
-    @property
-    def batches(self):
-        """Batches in an epoch; there is no partial one."""
-        return self.images // self.batch_size
-
-    @property
-    def folder(self):
-        return photographs(self.per_class, self.photograph_edge).name
-
-    def rule(self):
-        return keras_bit.HyperRule(
-            image_size=self.photograph_edge,
-            dataset_size=self.images,
-            batch_size=self.batch_size,
-            resize_edge=self.resize_edge,
-            crop_size=self.crop_size,
-            mixup_alpha=0.1,
-        )
+LATER_BATCHES = 50
 
 
 SMALL = [Case(16, 125, 128, 120, batch_size=16), Case(16, 125, 40, 32, batch_size=16)]
-REAL = [Case(64, 500, 512, 480, batch_size=64), Case(64, 500, 160, 128, batch_size=64)]
+REAL = [Case(128, 500, 512, 480, batch_size=64), Case(128, 500, 160, 128, batch_size=64)]
 
 
 def races(full):
-    works = (
-        ("first epoch", _first_epoch, {**CONTENDERS, **BOUND}, 1),
-        ("later epochs", _later_epochs, CONTENDERS, LATER_EPOCHS),
-    )
-    return [
-        _race(f"{work}: {case}", make_turn, starts, case, epochs, 5 if full else 2)
-        for case in (REAL if full else SMALL)
-        for work, make_turn, starts, epochs in works
-    ]
+    cases, rounds = (REAL, 5) if full else (SMALL, 2)
+    for case in cases:
+        later_epochs = -(-LATER_BATCHES // case.batches)
+        yield _race("first epoch", _first_epoch, {**CONTENDERS, **BOUND}, case, 1, rounds)
+        yield _race("later epochs", _later_epochs, CONTENDERS, case, later_epochs, rounds)
 
 
-def _race(title, make_turn, starts, case, epochs, rounds):
-    turns = {name: partial(make_turn, start, case) for name, start in starts.items()}
-    return Race(title, epochs * case.images, rounds, turns)
+def _race(work, make_turn, starts, case, epochs, rounds):
+    turns = {name: partial(make_turn, start, case, epochs) for name, start in starts.items()}
+    return Race(f"{work}: {case}", epochs * case.images, rounds, turns)
 
 
 def test_input(race, contender, report):
@@ -100,11 +60,10 @@ def test_contenders_prepare_the_same_kind_of_batch(tmp_path):
 
 
 def test_one_core_and_its_memory(benchmark):
-    case, found = SMALL[1], {}
+    found = {}
 
     def in_a_fresh_process():
-        sizes = case.images, case.resize_edge, case.crop_size, case.batch_size
-        found.update(preparing.measured(preparing.DISK, case.folder, *sizes, 40, cores=1))
+        found.update(preparing.measured(preparing.DISK, SMALL[1], timed=40, cores=1))
 
     benchmark.pedantic(in_a_fresh_process)
     benchmark.extra_info.update(found)
@@ -117,7 +76,7 @@ def test_growth_with_file_names(benchmark):
     assert len(lines) == 4
 
 
-def _first_epoch(start, case):
+def _first_epoch(start, case, epochs):
     cache = tempfile.TemporaryDirectory(prefix="keras_bit-cache-")
 
     def clear():
@@ -125,12 +84,12 @@ def _first_epoch(start, case):
         Path(cache.name).mkdir()
 
     def epoch():
-        _draw(start(case, cache.name), case.batches)
+        _draw(start(case, cache.name), epochs * case.batches)
 
     return Turn(clear, epoch)
 
 
-def _later_epochs(start, case):
+def _later_epochs(start, case, epochs):
     cache = tempfile.TemporaryDirectory(prefix="keras_bit-cache-")
     batches = start(case, cache.name)
     _draw(batches, case.batches)
@@ -139,7 +98,7 @@ def _later_epochs(start, case):
         _draw(batches, BATCHES_READY)
 
     def epoch():
-        _draw(batches, LATER_EPOCHS * case.batches)
+        _draw(batches, epochs * case.batches)
         return cache  # which would vanish with the last reference to it
 
     return Turn(draw_those_ready, epoch)

@@ -1,7 +1,8 @@
 """The estimate of training's memory, beside the peak of processes that train.
 
 An image's share is the growth of the peak from a smaller to a larger batch, divided by their
-difference: what does not grow with the batch (program, weights, momentum) cancels out.
+difference: what does not grow with the batch (program, weights, momentum) cancels out. With `remat`
+the batches are larger, for else the peak is not that of the maps, but of the weights' gradients.
 """
 
 from typing import NamedTuple
@@ -32,14 +33,14 @@ class Case(NamedTuple):
 
 SMALL = [Case((1, 1, 1, 1), 0.5, "float32", 224, (4, 16))]
 REAL = [
-    *(
-        Case(50, 1, dtype, edge, batches)
-        for dtype in ("float32", "mixed_bfloat16")
-        for edge, batches in ((128, (8, 24)), (224, (4, 12)), (480, (1, 3)))
-    ),
-    Case(101, 1, "float32", 224, (2, 6)),
-    Case(50, 3, "float32", 128, (2, 6)),
+    Case(50, 1, "float32", 128, (8, 24)),
+    Case(50, 1, "float32", 224, (4, 12)),
+    Case(50, 1, "float32", 480, (1, 3)),
+    Case(50, 1, "mixed_bfloat16", 224, (4, 12)),
+    Case(101, 1, "float32", 224, (4, 12)),
+    Case(50, 3, "float32", 128, (4, 8)),
 ]
+TIMES_WITH_REMAT = 4
 
 
 def pytest_generate_tests(metafunc):
@@ -49,15 +50,13 @@ def pytest_generate_tests(metafunc):
 
 def measured(case, remat):
     """Bytes of an image, and seconds of an image with the larger batch."""
-    small, large = case.batches
-    low, high = (step_in_a_process(case, remat, batch) for batch in case.batches)
-    return (high["peak"] - low["peak"]) / (large - small), high["seconds"] / large
-
-
-def step_in_a_process(case, remat, batch):
-    settings = case._asdict() | {"remat": remat, "batch": batch}
+    batches = [batch * (TIMES_WITH_REMAT if remat else 1) for batch in case.batches]
+    settings = case._asdict() | {"remat": remat}
     del settings["batches"]
-    return measure("peak_memory", settings, ENVIRONMENT)
+    low, high = (
+        measure("peak_memory", settings | {"batch": batch}, ENVIRONMENT) for batch in batches
+    )
+    return (high["peak"] - low["peak"]) / (batches[1] - batches[0]), high["seconds"] / batches[1]
 
 
 @pytest.mark.parametrize("remat", [False, True], ids=["kept", "remat"])
@@ -74,6 +73,6 @@ def test_an_image_takes_what_the_estimate_says(case, remat, benchmark, capsys):
     with capsys.disabled():
         print(
             f"\n{case}{', remat' if remat else ''}: {size / 1e6:.1f} MB an image, estimate "
-            f"{estimate / 1e6:.1f} MB ({estimate / size - 1:+.0%}), {seconds:.3f} s an image"
+            f"{estimate / 1e6:.1f} MB ({estimate / size - 1:+.0%})"
         )
     assert estimate == pytest.approx(size, rel=TOLERANCE if case in REAL else SMALL_TOLERANCE)

@@ -4,17 +4,14 @@ Every load is a process of its own, and the contenders take turns.
 """
 
 import functools
-import json
-import pathlib
 import statistics
-import subprocess
-import sys
 
 import pytest
 
 import keras_bit
 from benchmarks.conftest import RECORDING
 from benchmarks.loading import CONTENDERS
+from benchmarks.processes import measure, take_turns
 
 ROUNDS = 3
 SMALL = [(50, 1)]
@@ -31,25 +28,19 @@ def measured(tmp_path_factory):
     """A function from a network to the measurements of every contender."""
 
     @functools.cache
-    def measure(network):
+    def results_of(network):
         path = tmp_path_factory.mktemp("weights") / "weights.npz"
         keras_bit.BiTBackbone(*network).save_npz(path)
-        results = {name: [] for name in CONTENDERS}
-        for _ in range(ROUNDS):
-            for name in CONTENDERS:
-                results[name].append(load_in_a_process(name, path))
+        loads = {
+            name: functools.partial(measure, "loading", {"contender": name, "path": str(path)})
+            for name in CONTENDERS
+        }
+        results = take_turns(loads, ROUNDS)
         size = path.stat().st_size
         path.unlink()
         return size, results
 
-    return measure
-
-
-def load_in_a_process(name, path):
-    command = [sys.executable, "-m", "benchmarks.loading", name, str(path)]
-    root = pathlib.Path(__file__).parent.parent
-    output = subprocess.run(command, cwd=root, capture_output=True, check=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    return results_of
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)

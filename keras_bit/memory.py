@@ -12,8 +12,8 @@ from keras_bit.hyperrule import aligned
 from keras_bit.layers.backbone import WHOLE_PARTS
 
 FLOAT32_SIZE = 4
-# The network's maps are not all that lies in memory: there are alignment, fragments and scratch
-# space of convolutions. A factor on the maps, from the measurements in benchmarks/README.md.
+# What is kept from pass to pass lies among scratch space, alignment and fragments: a factor, from
+# the measurements in benchmarks/README.md.
 SLACK = 1.08
 
 
@@ -69,9 +69,9 @@ def training_memory(backbone, num_classes, rule):
     Counted are the weights, their gradients, momentum and accumulated gradients, the standardised
     kernels, and for each image what the forward pass keeps: the inputs of group norms and of
     convolutions, each once, and the image. With `remat` these are the inputs of units, and what
-    one unit takes while it is recomputed. R50x1 in float32 is within 8 % of the growth of the
-    measured peak with the batch, see benchmarks/README.md. Not counted are the program itself, the
-    data set and its cache.
+    one unit takes while it is recomputed. That is within 15 % of what was measured to be in use, see
+    benchmarks/README.md. Not counted are the program itself, the data set and its cache, and what
+    an allocator keeps of memory that is free.
 
     Args:
         backbone: A `keras_bit.BiTBackbone`, which need not be built. Its `remat`, its precision
@@ -132,14 +132,12 @@ def _per_image(backbone, edge, trained):
         inside = 0
         for step in steps:
             inside += step.input
-            # What is recomputed begins with a copy of its input.
-            copies = backbone.remat * step.input + whole * steps[0].input
-            worst = max(worst, kept + inside + copies + step.backward)
+            worst = max(worst, kept + inside + step.backward)
             inside += 0 if backbone.remat else step.inner
-        kept += steps[0].input if whole else inside
+        kept += SLACK * (steps[0].input if whole else inside)
         worst = max(worst, kept)
     images = FLOAT32_SIZE * 3 * edge**2
-    return images + round(SLACK * worst * _value_size(backbone))
+    return images + round(worst * _value_size(backbone))
 
 
 def _steps(backbone, edge):

@@ -1,5 +1,6 @@
 """Pretraining on images drawn by formula, as BiT was pretrained on photographs."""
 
+import functools
 import json
 import pathlib
 
@@ -83,28 +84,24 @@ def pretrain(
         "learning_rate": check_positive_number("learning_rate", learning_rate),
         "seed": seed,
     }
+    batches_of = functools.partial(
+        FormulaImages, families, classes, batch_size, image_size=image_size, seed=seed
+    )
+    batches_of(1)  # Raises where an argument is out of range, before anything is written.
+    keras.utils.set_random_seed(seed)
+    model = BiTClassifier(BiTBackbone(depth, width), classes * len(families))
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     _remember(folder / SETTINGS_FILE, settings)
-    keras.utils.set_random_seed(seed)
     checkpoint = folder / CHECKPOINT_FILE
     if checkpoint.exists():
         model = keras.models.load_model(checkpoint)
     else:
-        model = BiTClassifier(BiTBackbone(depth, width), classes * len(families))
         _compile(model, settings["learning_rate"], steps)
     done = int(keras.ops.convert_to_numpy(model.optimizer.iterations))
     while done < steps:
         batches = min(-(-steps // SAVES), steps - done)
-        images = FormulaImages(
-            families,
-            classes,
-            batch_size,
-            batches,
-            start=done,
-            image_size=image_size,
-            seed=seed,
-        )
+        images = batches_of(batches, start=done)
         logs = model.fit(images, shuffle=False, verbose=0).history
         done += batches
         loss, accuracy = logs["loss"][0], logs["accuracy"][0]

@@ -104,6 +104,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         ({"steps": 0}, "`steps`"),
         ({"learning_rate": -1}, "`learning_rate`"),
         ({"batch_size": 0}, "`batch_size`|`learning_rate`"),
+        ({"batch_size": 3, "families": ("textures", "leaves")}, "`batch_size` must be a multiple"),
         ({"classes": 1}, "`classes`"),
         ({"width": 0.01}, "`width`"),
     ],
@@ -111,4 +112,4 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
 def test_wrong_arguments_leave_nothing_behind(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         pretrain(tmp_path / "run", **{"steps": 1, "notify": silent, **TINY, **changes})
-    assert not (tmp_path / "run" / "checkpoint.keras").exists()
+    assert not (tmp_path / "run").exists()

@@ -54,7 +54,7 @@ class BiTBackbone(keras.layers.Layer):
         standardize: With `False` kernels are used as they are; `fold` makes such a backbone.
         remat: Whether training keeps only what goes in and out of each unit and computes the rest
             again in the backward pass (Chen et al. 2016, arXiv 1604.06174): the same gradients
-            from about a third of the memory for maps, in about a third more time.
+            from a third of the memory for maps or less, in about a third more time.
         kernel_epsilon: Positive float, added to a kernel's variance before the root: 1e-10 as in
             the authors' code, 1e-8 in timm's and Hugging Face's ports.
 
