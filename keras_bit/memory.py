@@ -69,9 +69,9 @@ def training_memory(backbone, num_classes, rule):
     Counted are the weights, their gradients, momentum and accumulated gradients, the standardised
     kernels, and for each image what the forward pass keeps: the inputs of group norms and of
     convolutions, each once, and the image. With `remat` these are the inputs of units, and what
-    one unit takes while it is recomputed. That is within 15 % of what was measured to be in use, see
-    benchmarks/README.md. Not counted are the program itself, the data set and its cache, and what
-    an allocator keeps of memory that is free.
+    one unit takes while it is recomputed. That is within 15 % of what was measured to be in use,
+    see benchmarks/README.md. Not counted are the program itself, the data set and its cache, and
+    what an allocator keeps of memory that is free.
 
     Args:
         backbone: A `keras_bit.BiTBackbone`, which need not be built. Its `remat`, its precision

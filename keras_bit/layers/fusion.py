@@ -69,7 +69,8 @@ def row_sums(terms, *arrays):
         return tuple(ops.sum(term, axis=1) for term in terms(*arrays))
     _, rows, channels = arrays[0].shape
     split = [ops.reshape(x, (-1, rows // at_once, at_once, channels)) for x in arrays]
-    parts = [terms(*at_row) for at_row in zip(*(ops.unstack(x, axis=2) for x in split))]
+    rows_of = (ops.unstack(x, axis=2) for x in split)
+    parts = [terms(*at_row) for at_row in zip(*rows_of, strict=True)]
     first, second = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
     if len(arrays) == 1 or channels > MOST_COMPLEX_CHANNELS:
         return ops.sum(first, axis=1), ops.sum(second, axis=1)
