@@ -222,6 +222,7 @@ def test_plan_shows_the_memory_of_a_network_without_its_weights(photos, capsys):
 
 
 def test_plan_in_a_narrow_window_loses_nothing(photos, capsys, monkeypatch):
+    monkeypatch.setattr("keras_bit.device.available_memory", lambda: 16e9)  # else it changes
     cli.main(["plan", str(photos)])
     wide = capsys.readouterr().out
     monkeypatch.setenv("COLUMNS", "40")
@@ -229,7 +230,7 @@ def test_plan_in_a_narrow_window_loses_nothing(photos, capsys, monkeypatch):
     narrow = capsys.readouterr().out
     assert max(map(len, lines_without_paths(narrow, photos))) <= 40
     wide_words, narrow_words = (set(re.findall(r"[\w./-]+", text)) for text in (wide, narrow))
-    assert {"learning", "rate", "divided", "optimizer", "SGD", "4,000"} - {"4,000"} <= narrow_words
+    assert {"learning", "rate", "divided", "optimizer", "SGD"} <= narrow_words
     assert not {word for word in wide_words - narrow_words if word.isdigit()}
 
 
