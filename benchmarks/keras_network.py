@@ -65,13 +65,13 @@ def forward(case, weights, network, jit_compile=False):
     return partial(model.predict_on_batch, case.batch()[0])
 
 
-def training(case, weights, network, jit_compile=False):
+def training(case, weights, network, jit_compile=False, optimizer=keras.optimizers.SGD):
     """Returns a function that takes a training step and gives the loss before it."""
     head = keras.layers.Dense(CLASSES, kernel_initializer="zeros")
     images = keras.Input((case.edge, case.edge, 3))
     model = keras.Sequential([images, network(case, weights), head])
     model.compile(
-        optimizer=keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM),
+        optimizer=optimizer(LEARNING_RATE, momentum=MOMENTUM),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=jit_compile,
     )

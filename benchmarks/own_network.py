@@ -1,9 +1,15 @@
 """This package's network."""
 
-from benchmarks.keras_network import forward, training
+import functools
+
+from benchmarks import keras_network
+from benchmarks.keras_network import forward
 from keras_bit import BiTBackbone
+from keras_bit.optimizers import SGD
 
 __all__ = ["backbone", "folded", "forward", "recomputing", "training"]
+
+training = functools.partial(keras_network.training, optimizer=SGD)
 
 
 def backbone(case, weights, **options):

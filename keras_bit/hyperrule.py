@@ -11,6 +11,7 @@ from typing import NamedTuple
 import keras
 
 from keras_bit.checks import check_integer, check_positive_number
+from keras_bit.optimizers import SGD
 from keras_bit.schedules import HyperRuleSchedule
 
 REFERENCE_BATCH_SIZE = 512
@@ -160,9 +161,12 @@ class HyperRule:
         )
 
     def optimizer(self):
-        """Returns a new `keras.optimizers.SGD` with the rule's schedule, momentum and splitting."""
+        """Returns a new SGD with the rule's schedule, momentum and splitting.
+
+        It is a `keras.optimizers.SGD` whose update is one pass over memory with TensorFlow.
+        """
         accumulation = self.accumulation_steps if self.accumulation_steps > 1 else None
-        return keras.optimizers.SGD(
+        return SGD(
             learning_rate=self.schedule(),
             momentum=self.momentum,
             gradient_accumulation_steps=accumulation,

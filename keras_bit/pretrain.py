@@ -11,6 +11,7 @@ from keras_bit.files import written_whole
 from keras_bit.formulas.images import FormulaImages, check_families
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.classifier import BiTClassifier
+from keras_bit.optimizers import SGD
 from keras_bit.schedules import HyperRuleSchedule
 
 # BiT paper, section 3.1, on upstream training: SGD with momentum 0.9, a rate of 0.03 for every 256
@@ -124,9 +125,7 @@ def schedule(learning_rate, steps):
 
 
 def _compile(model, learning_rate, steps):
-    optimizer = keras.optimizers.SGD(
-        schedule(learning_rate, steps), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-    )
+    optimizer = SGD(schedule(learning_rate, steps), momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     on_cpu = all(device.startswith("cpu") for device in keras.distribution.list_devices())
     # TensorFlow's own kernels are twice as fast on a CPU as what XLA makes of these layers.

@@ -27,6 +27,7 @@ HEAVY = (
 ON_JAX = (
     "test_schedules.py",
     "test_hyperrule.py",
+    "test_optimizers.py::test_a_saved_model_goes_on_where_it_was",
     "test_standardized_conv.py",
     "test_group_norm.py",
     "test_head.py",

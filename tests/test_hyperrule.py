@@ -109,7 +109,7 @@ def test_micro_batches_train_as_the_whole_batch_does(rng):
 
 def test_optimizer_is_sgd_with_momentum_and_the_schedule():
     optimizer = HyperRule(32, 1000, batch_size=128).optimizer()
-    assert type(optimizer) is keras.optimizers.SGD
+    assert isinstance(optimizer, keras.optimizers.SGD)
     assert (optimizer.momentum, optimizer.nesterov) == (0.9, False)
     assert float(optimizer.learning_rate) == pytest.approx(0.00075, rel=1e-6)
 
