@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 import pathlib
-import queue
 import shutil
 import time
 import uuid
@@ -93,7 +92,7 @@ def cache_images(split, edge, name, cache_dir=None):
     return cached
 
 
-def resize(image, edge, out=None):
+def resize(image, edge):
     """Resizes `image` to a square as the released BiT weights were trained.
 
     Bilinear with half-pixel centres and without antialiasing, as in the authors' input pipeline.
@@ -101,10 +100,9 @@ def resize(image, edge, out=None):
     Args:
         image: uint8 array `(height, width, 3)`.
         edge: Height and width of the result in pixels.
-        out: Optional uint8 array `(edge, edge, 3)` for the result.
 
     Returns:
-        uint8 array `(edge, edge, 3)`, rounded to nearest: `out` where it is given.
+        uint8 array `(edge, edge, 3)`, rounded to nearest.
     """
     import tensorflow as tf
 
@@ -112,8 +110,8 @@ def resize(image, edge, out=None):
         resized = tf.raw_ops.ResizeBilinear(
             images=image[np.newaxis], size=(edge, edge), half_pixel_centers=True
         )
-    out = np.empty((edge, edge, 3), np.uint8) if out is None else out
-    return np.rint(np.asarray(resized)[0], out=out, casting="unsafe")
+    rounded = np.empty((edge, edge, 3), np.uint8)
+    return np.rint(np.asarray(resized)[0], out=rounded, casting="unsafe")
 
 
 def _build_in_memory(split, edge, name):
@@ -244,21 +242,12 @@ def _sync(file):
 def _store_resized(split, edge, name, store):
     """Calls `store(row, resized image)` for each readable image; returns rows and left out."""
     rows, left_out = [], []
-    spare = queue.SimpleQueue()  # arrays to use again: fresh memory costs as much as decoding
-
-    def resized(image):
-        try:
-            return resize(image, edge, spare.get_nowait())
-        except queue.Empty:
-            return resize(image, edge)
-
-    with contextlib.closing(split.map(resized)) as images:
+    with contextlib.closing(split.map(lambda image: resize(image, edge))) as images:
         for row, image in enumerate(_with_progress(images, len(split), name)):
             if image is None:
                 left_out.append((split.names[row], str(split.errors[row])))
             else:
                 store(row, image)
-                spare.put(image)
                 rows.append(row)
     if not rows:
         raise ValueError(f"No image of the {name} split could be read: {_listed(left_out)}")
