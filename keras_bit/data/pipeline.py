@@ -150,11 +150,16 @@ def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, init
         windows = sampler.windows(step).take(_places(piece, rule))
         crops = crop_batch(images, tf.gather(cached.rows, positions), windows, rule.crop_size)
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
-        weight = mixup.draw_weight(sampler.weight_seed(step)) if mixup else 1.0
+        weight = draw_weight(step) if mixup else 1.0
         if mix_in_model:
             labels = mixup.mix(crops, labels, weight)[1] if mixup else labels
             return _with_weight(_convert(crops, dtype), weight), labels
         return mix(crops, labels, weight) if mixup else (_convert(crops, dtype), labels)
+
+    # Compiled, TFP draws the same numbers wherever the pipeline runs, optimized or not.
+    @tf.function(jit_compile=True, autograph=False)
+    def draw_weight(step):
+        return mixup.draw_weight(sampler.weight_seed(step))
 
     # Compiled, mixing is one pass over memory: ten times as fast as one operation after another.
     @tf.function(jit_compile=True, autograph=False)
@@ -227,6 +232,12 @@ def _convert(images, dtype):
 
 def _map_ahead(dataset, make_batch, rule, edge, dtype):
     """Makes batches in parallel, as many as memory allows."""
+    import tensorflow as tf
+
     bytes_per_batch = cache_size(rule.micro_batch_size, edge) * np.dtype(dtype).itemsize
     ahead = max(1, min(os.cpu_count(), BYTES_AHEAD // bytes_per_batch))
-    return dataset.map(make_batch, num_parallel_calls=ahead).prefetch(ahead)
+    # To optimize a pipeline, TensorFlow writes it out as a graph, and with it a copy of all images.
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    batches = dataset.map(make_batch, num_parallel_calls=ahead).prefetch(ahead)
+    return batches.with_options(options)
