@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_bit import HyperRule
+from keras_bit.optimizers import SGD
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_micro_batches_train_as_the_whole_batch_does(rng):
 
 def test_optimizer_is_sgd_with_momentum_and_the_schedule():
     optimizer = HyperRule(32, 1000, batch_size=128).optimizer()
-    assert isinstance(optimizer, keras.optimizers.SGD)
+    assert type(optimizer) is SGD and isinstance(optimizer, keras.optimizers.SGD)
     assert (optimizer.momentum, optimizer.nesterov) == (0.9, False)
     assert float(optimizer.learning_rate) == pytest.approx(0.00075, rel=1e-6)
 

@@ -288,23 +288,25 @@ def resident_bytes():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="tells memory use on Linux")
 def test_an_epoch_over_a_cache_on_disk_holds_little_of_it_in_memory(tmp_path):
-    def epoch(count, edge):
+    def epochs(count, edge):
+        """Those of two pipelines, the second of which finds the cache; the last is kept."""
         images = np.broadcast_to(np.uint8(7), (count, edge, edge, 3))
         data = types.SimpleNamespace(
             train=CountingSplit(images), test=CountingSplit(images[:8]), num_classes=2
         )
         rule = make_rule(resize_edge=edge, crop_size=16)
-        train, _ = pipelines(data, rule, tmp_path, dtype="uint8")
-        for crops, _ in train.take(count // rule.batch_size):
-            assert np.all(crops == 7)
+        for _ in range(2):
+            train, test = pipelines(data, rule, tmp_path, dtype="uint8")
+            for crops, _ in train.take(count // rule.batch_size):
+                assert np.all(crops == 7)
         assert data.train.decoded == count
-        return train
+        return train, test
 
-    epoch(count=40, edge=32)  # TensorFlow makes its threads
+    epochs(count=40, edge=32)  # TensorFlow makes its threads
     before = resident_bytes()
     count, edge = 400, 320
     assert cache_size(count, edge) > 120e6
-    kept = epoch(count, edge)
+    kept = epochs(count, edge)
     assert resident_bytes() - before < 30e6
     del kept
 

@@ -79,9 +79,9 @@ class MixUp(keras.layers.Layer):
         """Draws one mixing weight.
 
         Args:
-            seed: Integer tensor of shape (2,); the weight is then a pure function of it - one for
-                graphs such as tf.data's, another for eager mode, where TFP samples otherwise.
-                `None` takes the next of the layer's own sequence.
+            seed: Integer tensor of shape (2,); the weight is then a pure function of it - another
+                one in eager mode, in TensorFlow's graphs and in compiled code, for TFP samples
+                differently there. `None` takes the next of the layer's own sequence.
 
         Returns:
             A float32 scalar in [0, 1] from Beta(`alpha`, `alpha`).
