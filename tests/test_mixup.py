@@ -56,6 +56,19 @@ def test_a_weight_is_a_pure_function_of_a_given_seed():
     assert first == second and len(set(first)) == 3
 
 
+def test_a_graph_draws_the_weights_of_eager_mode():
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow import function as compile_
+    else:
+        from jax import jit as compile_
+    mixup = MixUp(0.2)
+    seeds = [keras.ops.array((5, step), "int32") for step in range(20)]
+    weights = [
+        [float(draw(s)) for s in seeds] for draw in (mixup.draw_weight, compile_(mixup.draw_weight))
+    ]
+    np.testing.assert_allclose(*weights, rtol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
 def test_mixes_with_the_reversed_batch(rng, dtype):
     images, weights = images_of(rng, dtype), rng.uniform(size=6).astype("float32")

@@ -150,16 +150,11 @@ def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, init
         windows = sampler.windows(step).take(_places(piece, rule))
         crops = crop_batch(images, tf.gather(cached.rows, positions), windows, rule.crop_size)
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
-        weight = draw_weight(step) if mixup else 1.0
+        weight = mixup.draw_weight(sampler.weight_seed(step)) if mixup else 1.0
         if mix_in_model:
             labels = mixup.mix(crops, labels, weight)[1] if mixup else labels
             return _with_weight(_convert(crops, dtype), weight), labels
         return mix(crops, labels, weight) if mixup else (_convert(crops, dtype), labels)
-
-    # Compiled, TFP draws the same numbers wherever the pipeline runs, optimized or not.
-    @tf.function(jit_compile=True, autograph=False)
-    def draw_weight(step):
-        return mixup.draw_weight(sampler.weight_seed(step))
 
     # Compiled, mixing is one pass over memory: ten times as fast as one operation after another.
     @tf.function(jit_compile=True, autograph=False)

@@ -79,9 +79,9 @@ class MixUp(keras.layers.Layer):
         """Draws one mixing weight.
 
         Args:
-            seed: Integer tensor of shape (2,); the weight is then a pure function of it - another
-                one in eager mode, in TensorFlow's graphs and in compiled code, for TFP samples
-                differently there. `None` takes the next of the layer's own sequence.
+            seed: Integer tensor of shape (2,); the weight is then a pure function of it
+                (another one where XLA compiles TensorFlow's code, whose uniform numbers are
+                others). `None` takes the next of the layer's own sequence.
 
         Returns:
             A float32 scalar in [0, 1] from Beta(`alpha`, `alpha`).
@@ -171,11 +171,13 @@ def _tensorflow_beta(alpha, seed):
     import tensorflow as tf
     import tensorflow_probability as tfp
 
-    # TFP samples in log space; the quotient of two gamma variates that `keras.random.beta` takes
-    # is 0 / 0 for small alphas, and far off in float16.
-    beta = tfp.distributions.Beta(tf.constant(alpha, "float32"), tf.constant(alpha, "float32"))
-    # Casting wraps 64-bit seeds around; TFP's stateless seeds have 32 bits.
-    return beta.sample(seed=tf.cast(seed, "int32"))
+    # The quantile of a uniform number, for TFP's sampler picks its code when a graph is optimized:
+    # where none is, it gives other numbers, or fails. `keras.random.beta` takes the quotient of
+    # two gamma variates, which is 0 / 0 for small alphas.
+    # Casting wraps 64-bit seeds around; stateless seeds have 32 bits.
+    uniform = tf.random.stateless_uniform((), tf.cast(seed, "int32"))
+    alpha = tf.constant(alpha, "float32")
+    return tfp.math.betaincinv(alpha, alpha, uniform)
 
 
 def _jax_beta(alpha, seed):
