@@ -75,4 +75,5 @@ def training(case, weights, network, jit_compile=False, optimizer=keras.optimize
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=jit_compile,
     )
+    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice
     return partial(model.train_on_batch, *case.batch())

@@ -18,7 +18,12 @@ from keras_bit.data.pipeline import pipelines
 from keras_bit.device import chosen_policy, precision
 from keras_bit.files import written_whole
 from keras_bit.hyperrule import HyperRule
-from keras_bit.layers.classifier import BiTClassifier, build_classifier, chosen_preset
+from keras_bit.layers.classifier import (
+    BiTClassifier,
+    build_classifier,
+    chosen_preset,
+    compile_classifier,
+)
 from keras_bit.micro_batch import AUTO, largest_micro_batch
 from keras_bit.weights.presets import EMBEDDED
 
@@ -331,11 +336,7 @@ def _callbacks(model, folder, logged):
 
 
 def _train(model, rule, train, test, steps_per_epoch, callbacks, verbose):
-    model.compile(
-        optimizer=rule.optimizer(),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    compile_classifier(model, rule.optimizer())
     arguments = fit_hyperrule(rule, steps_per_epoch=steps_per_epoch, callbacks=callbacks)
     # `train` is shuffled already: with `shuffle=True` Keras would only warn that it cannot.
     fitted = model.fit(train, validation_data=test, shuffle=False, verbose=verbose, **arguments)

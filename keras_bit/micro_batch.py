@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_bit.device import current_device, is_out_of_memory
 from keras_bit.files import written_whole
-from keras_bit.layers.classifier import BiTClassifier
+from keras_bit.layers.classifier import BiTClassifier, compile_classifier
 from keras_bit.memory import training_memory
 
 AUTO = "auto"
@@ -148,8 +148,7 @@ def _train(model, rule):
     if passes > 1:
         # The sums of gradients take the same memory however many are summed.
         optimizer.gradient_accumulation_steps = passes
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    trial.compile(optimizer, loss, metrics=["accuracy"])
+    compile_classifier(trial, optimizer)
     rng = np.random.default_rng(0)
     shape = (rule.micro_batch_size, rule.crop_size, rule.crop_size, 3)
     low, high = model.backbone.value_range

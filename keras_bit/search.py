@@ -13,7 +13,7 @@ from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import pipelines
 from keras_bit.device import chosen_policy, is_out_of_memory, precision
 from keras_bit.hyperrule import HyperRule
-from keras_bit.layers.classifier import build_classifier, chosen_preset
+from keras_bit.layers.classifier import build_classifier, chosen_preset, compile_classifier
 from keras_bit.micro_batch import AUTO, largest_micro_batch
 
 MIXUP_ALPHAS = (0.0, 0.1, 0.2)
@@ -167,13 +167,7 @@ class HyperBiT(keras_tuner.HyperModel):
                 images = largest_micro_batch(model, self.rule)
                 self.rule = self.rule.replace(micro_batch_size=images)
                 self._splits_itself = False
-            model.compile(
-                optimizer=self.rule_for(hp).optimizer(),
-                loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-                metrics=["accuracy"],
-            )
-            # An optimizer without variables would ignore momentum and step in a checkpoint.
-            model.optimizer.build(model.trainable_variables)
+            compile_classifier(model, self.rule_for(hp).optimizer())
         return model
 
     def fit(self, hp, model, *args, epochs=None, callbacks=(), verbose="auto", **kwargs):

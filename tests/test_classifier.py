@@ -5,7 +5,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bit import BiTBackbone, BiTClassifier, ZeroInitHead
+from keras_bit import BiTBackbone, BiTClassifier, HyperRule, ZeroInitHead
+from keras_bit.layers.classifier import compile_classifier
 from tests.conftest import as_numpy
 from tests.weight_files import SMALL, random_arrays, save_npz
 
@@ -116,6 +117,22 @@ def test_a_new_head_starts_at_zero_and_trains(images):
     model.fit(images, np.eye(3)[:2], epochs=2, verbose=0)
     assert np.abs(model.predict(images, verbose=0)).max() > 0
     assert [type(layer) for layer in model.layers] == [BiTBackbone, ZeroInitHead]
+
+
+@pytest.mark.tensorflow
+def test_a_compiled_classifier_is_traced_once(images):
+    model = BiTClassifier(BiTBackbone(**SMALL), 2)
+    trace, traces = model.train_step, []
+
+    def traced(data):
+        traces.append(data)
+        return trace(data)
+
+    model.train_step = traced
+    compile_classifier(model, HyperRule(96, 100).optimizer())
+    logs = model.fit(images, np.eye(2), verbose=0, epochs=2).history
+    assert len(traces) == 1
+    assert set(logs) == {"loss", "accuracy"} and logs["accuracy"][0] == 0.5
 
 
 def test_bad_arguments():

@@ -175,3 +175,21 @@ def build_classifier(
         backbone = BiTBackbone.from_preset(preset, remat=remat)
     backbone.trainable = not freeze_backbone
     return BiTClassifier(backbone, num_classes)
+
+
+def compile_classifier(model, optimizer):
+    """Compiles `model` for one-hot labels, with `"loss"` and `"accuracy"` in its logs.
+
+    The variables of optimizer and metrics are made here: TensorFlow would trace a first step that
+    makes them a second time, and an optimizer without any takes none from a checkpoint.
+
+    Args:
+        model: A built `BiTClassifier`, or a model with its inputs and outputs.
+        optimizer: `keras.optimizers.Optimizer`.
+    """
+    model.compile(
+        optimizer,
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    model.optimizer.build(model.trainable_variables)
