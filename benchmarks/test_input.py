@@ -71,7 +71,7 @@ def test_one_core_and_its_memory(benchmark):
 
 
 def test_growth_with_file_names(benchmark):
-    lines = benchmark.pedantic(lambda: names.table([1000, 10_000], listed=1000))
+    lines = benchmark.pedantic(lambda: names.table([1000, 10_000]))
     benchmark.extra_info["table"] = lines
     assert len(lines) == 4
 
