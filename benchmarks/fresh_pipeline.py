@@ -18,6 +18,7 @@ DISK = "keras_bit, cache_dir"
 MEMORY = "keras_bit, in memory"
 IN_MODEL = "keras_bit, uint8, mix_in_model"
 COPIED = "tf.data as copied"
+KERAS = "image_dataset_from_directory"
 FIELDS = "RssAnon", "RssFile"
 
 
@@ -27,6 +28,10 @@ def batches_of(contender, folder, cache_dir, rule):
         from benchmarks.peer_pipelines import copied_pipeline
 
         return copied_pipeline(Path(folder, "train"), Path(cache_dir, "images"), rule)
+    if contender == KERAS:
+        from benchmarks.peer_pipelines import keras_pipeline
+
+        return keras_pipeline(Path(folder, "train"), rule)
     import keras_bit
 
     train, _ = keras_bit.pipelines(

@@ -19,7 +19,7 @@ class CountingSplit:
     def __len__(self):
         return len(self.images)
 
-    def map(self, transform):
+    def map_indexed(self, transform, at_once=1):
         for index, image in enumerate(self.images):
             time.sleep(self.delay)
             self.decoded += 1
@@ -27,7 +27,7 @@ class CountingSplit:
                 self.errors[index] = f"broken {index}"
                 yield None
             else:
-                yield transform(image)
+                yield transform(index, image)
 
 
 def numbered_split(delay=0.0):

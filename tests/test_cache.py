@@ -11,6 +11,7 @@ import pytest
 
 from keras_bit.data import cache
 from keras_bit.data.cache import cache_images, cache_size, resize
+from keras_bit.data.dataset import ImageDataset
 from tests.splits import CountingSplit, numbered_split
 
 pytestmark = pytest.mark.tensorflow
@@ -79,6 +80,21 @@ def test_images_are_resized_in_their_order(images, cache_dir):
     assert len(cached) == 6 and cached.left_out == ()
     assert cached.images.nbytes == cache_size(6, 8)
     assert cached.images.ctypes.data % 64 == 0
+
+
+def test_images_of_several_threads_find_their_rows(rng, cache_dir, monkeypatch):
+    monkeypatch.setattr(cache, "WRITTEN_BACK_AT_ONCE", 10 * cache_size(1, 8))
+    images = rng.integers(0, 256, (2000, 8, 8, 3), np.uint8)
+    labels = np.arange(2000) % 2
+    split = ImageDataset.from_arrays(images, labels, images[:2], labels[:2]).train
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        cached = cache_images(split, 8, "train", cache_dir)
+    finally:
+        sys.setswitchinterval(interval)
+    np.testing.assert_array_equal(cached.images, images)
+    np.testing.assert_array_equal(cached.labels, labels)
 
 
 def test_unreadable_images_are_left_out_with_one_warning(images, cache_dir):
@@ -193,8 +209,8 @@ def test_a_damaged_cache_is_built_again(images, tmp_path, file, damage):
 
 def test_a_build_that_fails_leaves_nothing(images, tmp_path):
     class Failing(CountingSplit):
-        def map(self, transform):
-            yield transform(self.images[0])
+        def map_indexed(self, transform, at_once=1):
+            yield transform(0, self.images[0])
             raise RuntimeError("network gone")
 
     with pytest.raises(RuntimeError, match="network gone"):
@@ -268,8 +284,8 @@ def test_without_locks_two_builders_both_succeed(images, tmp_path, monkeypatch, 
     neighbour = CountingSplit(images)
 
     class Interrupted(CountingSplit):
-        def map(self, transform):
-            results = super().map(transform)
+        def map_indexed(self, transform, at_once=1):
+            results = super().map_indexed(transform, at_once)
             yield next(results)
             cache_images(neighbour, 8, "train", tmp_path)
             yield from results

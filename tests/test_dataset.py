@@ -101,6 +101,19 @@ def test_map_yields_in_order_whatever_the_threads_do(tmp_path):
     assert list(split.map(number)) == expected
 
 
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_map_indexed_gives_each_image_its_index(tmp_path, at_once):
+    make_folder(tmp_path, {"a": 12, "b": 13})
+    split = image_folder(tmp_path).train
+    broken = 5
+    (tmp_path / split.names[broken]).write_bytes(b"no image any more")
+    expected = [(index, int(os.path.basename(name)[:2])) for index, name in enumerate(split.names)]
+    expected[broken] = None
+    results = split.map_indexed(lambda index, image: (index, int(image[0, 0, 0])), at_once)
+    assert list(results) == expected
+    assert list(split.errors) == [broken]
+
+
 def test_map_runs_ahead_within_a_window_and_ends_when_closed():
     started = []
     data = digits()

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import shutil
+import threading
 import time
 import uuid
 import warnings
@@ -23,6 +24,7 @@ INDEX_FILE = "index.npz"
 NAMED_IN_WARNING = 5
 TENSOR_ALIGNMENT = 64  # bytes; so are arrays in .npy files
 WRITTEN_BACK_AT_ONCE = 2**25  # bytes
+RESIZED_AT_ONCE = 4  # images, one after another in a thread
 PROGRESS_DELAY = 1.0  # seconds that a build must take before it shows a bar
 
 
@@ -66,7 +68,7 @@ def cache_images(split, edge, name, cache_dir=None):
 
     Args:
         split: The images: an object with `len()`, `labels`, `names`, `fingerprint`,
-            `map(transform)` and `errors`, such as `ImageDataset.train`.
+            `map_indexed(transform, at_once)` and `errors`, such as `ImageDataset.train`.
         edge: Height and width in pixels.
         name: What the split is called in folder names and messages, such as `"train"`.
         cache_dir: Folder for caches that last. Each is a sub-folder named by `name`, `edge` and
@@ -204,12 +206,14 @@ def _write_images(split, edge, name, path):
         start = file.tell()
 
         rows_at_once = max(1, WRITTEN_BACK_AT_ONCE // row_size)
+        alone = threading.Lock()
 
         def store(row, image):
-            file.seek(start + row * row_size)
-            file.write(image)
+            end = start + (row + 1) * row_size
+            with alone:
+                file.seek(end - row_size)
+                file.write(image)
             if (row + 1) % rows_at_once == 0:
-                end = file.tell()
                 _start_write_back(file, end - rows_at_once * row_size, end)
 
         rows, left_out = _store_resized(split, edge, name, store)
@@ -240,15 +244,22 @@ def _sync(file):
 
 
 def _store_resized(split, edge, name, store):
-    """Calls `store(row, resized image)` for each readable image; returns rows and left out."""
+    """Calls `store(row, resized image)` for each readable image; returns rows and left out.
+
+    It is called in the threads that decode and resize, while the image is in their core's cache.
+    """
+
+    def work(row, image):
+        store(row, resize(image, edge))
+        return True
+
     rows, left_out = [], []
-    with contextlib.closing(split.map(lambda image: resize(image, edge))) as images:
-        for row, image in enumerate(_with_progress(images, len(split), name)):
-            if image is None:
-                left_out.append((split.names[row], str(split.errors[row])))
-            else:
-                store(row, image)
+    with contextlib.closing(split.map_indexed(work, RESIZED_AT_ONCE)) as results:
+        for row, stored in enumerate(_with_progress(results, len(split), name)):
+            if stored:
                 rows.append(row)
+            else:
+                left_out.append((split.names[row], str(split.errors[row])))
     if not rows:
         raise ValueError(f"No image of the {name} split could be read: {_listed(left_out)}")
     return np.array(rows, np.int64), tuple(left_out)

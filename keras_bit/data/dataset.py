@@ -25,7 +25,7 @@ class Split(ABC):
         names: Tuple of `n` strings that tell the images apart: paths, or such as
             `"cats_vs_dogs/train/17"`.
         labels: Class ids, read-only `np.int32` array of shape `(n,)`.
-        errors: Dict from an image's index to the reason why `map` could not decode it.
+        errors: Dict from an image's index to the reason why it could not be decoded.
     """
 
     def __init__(self, names, labels):
@@ -64,12 +64,26 @@ class Split(ABC):
             What `transform` returns, or `None` where the image cannot be decoded; the reason is
             then in `errors[index]`.
         """
+        return self.map_indexed(lambda index, image: transform(image))
 
-        def work(source):
+    def map_indexed(self, transform, at_once=1):
+        """`map` with a function of an image's index and the image.
+
+        Args:
+            transform: As for `map`, but called as `transform(index, image)`.
+            at_once: Number of images that a thread takes together, which spares handing each of
+                them over. As many times as many results wait to be taken.
+
+        Yields:
+            As `map`.
+        """
+
+        def work(item):
+            index, source = item
             image, reason = self._read(source)
-            return (transform(image), None) if reason is None else (None, reason)
+            return (transform(index, image), None) if reason is None else (None, reason)
 
-        with closing(threaded_map(work, self._sources())) as results:
+        with closing(threaded_map(work, enumerate(self._sources()), at_once)) as results:
             for index, (result, reason) in enumerate(results):
                 if reason is None:
                     self.errors.pop(index, None)
@@ -139,8 +153,8 @@ class ImageDataset:
 
     A split has `len`, `names`, `labels` (`np.int32`, shape `(n,)`), `fingerprint` (a hexadecimal
     string that changes when the images, their order or their labels change), `map(transform)`,
-    which yields the transformed image of every index in order, and `errors`, which says why `map`
-    yielded `None` for an index.
+    which yields the transformed image of every index in order, `map_indexed`, whose function is
+    given the index too, and `errors`, which says why they yielded `None` for an index.
 
     Example:
 

@@ -14,7 +14,7 @@ from keras_bit.layers.mixup import MixUp
 __all__ = ["cache_size", "pipelines"]
 
 DTYPES = ("float32", "uint8")
-BYTES_AHEAD = 2**29  # of batches in preparation, and as many again of finished ones
+BYTES_AHEAD = 2**28  # of batches in preparation; one of them alone keeps several cores busy
 
 
 def pipelines(
@@ -142,6 +142,7 @@ def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, init
     images = _as_tensor(cached.images)
     mixup = MixUp(rule.mixup_alpha) if rule.mixup_alpha else None
 
+    @tf.autograph.experimental.do_not_convert
     def pieces(step, positions):
         numbers = tf.data.Dataset.range(rule.accumulation_steps)
         return numbers.map(lambda piece: (step, tf.gather(positions, _places(piece, rule)), piece))
@@ -231,8 +232,9 @@ def _map_ahead(dataset, make_batch, rule, edge, dtype):
 
     bytes_per_batch = cache_size(rule.micro_batch_size, edge) * np.dtype(dtype).itemsize
     ahead = max(1, min(os.cpu_count(), BYTES_AHEAD // bytes_per_batch))
+    make_batch = tf.autograph.experimental.do_not_convert(make_batch)
     # To optimize a pipeline, TensorFlow writes it out as a graph, and with it a copy of all images.
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
-    batches = dataset.map(make_batch, num_parallel_calls=ahead).prefetch(ahead)
+    batches = dataset.map(make_batch, num_parallel_calls=ahead).prefetch(1)
     return batches.with_options(options)

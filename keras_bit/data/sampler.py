@@ -81,6 +81,7 @@ class Sampler:
 
         first, done = divmod(step * self.batch_size, self.count)
 
+        @tf.autograph.experimental.do_not_convert  # converting takes longer than the tracing itself
         def shuffled(epoch):
             start = tf.where(epoch == first, done, 0)  # `skip` would walk over a million elements
             return tf.data.Dataset.from_tensor_slices(self.order(epoch)[start:])
