@@ -231,7 +231,7 @@ def _map_ahead(dataset, make_batch, rule, edge, dtype):
     import tensorflow as tf
 
     bytes_per_batch = cache_size(rule.micro_batch_size, edge) * np.dtype(dtype).itemsize
-    ahead = max(1, min(os.cpu_count(), BYTES_AHEAD // bytes_per_batch))
+    ahead = max(1, min(os.cpu_count() or 1, BYTES_AHEAD // bytes_per_batch))
     make_batch = tf.autograph.experimental.do_not_convert(make_batch)
     # To optimize a pipeline, TensorFlow writes it out as a graph, and with it a copy of all images.
     options = tf.data.Options()
