@@ -72,7 +72,7 @@ class Split(ABC):
         Args:
             transform: As for `map`, but called as `transform(index, image)`.
             at_once: Number of images that a thread takes together, which spares handing each of
-                them over. As many times as many results wait to be taken.
+                them over. The window of results that wait to be taken grows with it.
 
         Yields:
             As `map`.
