@@ -1,7 +1,8 @@
 """How many training batches a second the input pipeline prepares, and in how much memory.
 
-`python -m benchmarks.preparing` prints tables of `benchmarks/README.md`; `test_input.py` runs
-single cases. Every figure comes from a new process, see `benchmarks.fresh_pipeline`.
+`python -m benchmarks.preparing` prints two tables of `benchmarks/README.md`; `test_input.py` runs
+single cases, and the race of first epochs. Every figure comes from a new process, see
+`benchmarks.fresh_pipeline`.
 
 Memory is `RssAnon`: what the process has taken for itself. `RssFile`, which stands beside it, also
 counts the pages of memory-mapped caches and libraries; the system takes those back whenever it
@@ -12,16 +13,17 @@ import argparse
 import os
 import statistics
 import time
+from functools import partial
 
 from benchmarks.fresh_pipeline import COPIED, DISK, IN_MODEL, KERAS, MEMORY
 from benchmarks.photographs import Case
-from benchmarks.processes import measure
+from benchmarks.processes import ProcessRace, Quantity, measure
 
 SUPPLIERS = ("keras_bit, float32", "keras_bit, uint8", IN_MODEL, COPIED)
 STARTERS = (*SUPPLIERS, KERAS)
 HOLDERS = (DISK, MEMORY, COPIED)
-# Else a process would find the memory that the one before it, another contender each time, has just
-# given back; a virtual machine's host takes that within two seconds.
+# Else a process would find the memory that the one before it has just given back; a virtual
+# machine's host takes that within two seconds.
 PAUSE = 5  # seconds
 
 
@@ -31,19 +33,17 @@ def measured(contender, case, timed, cores=None):
     return measure("fresh_pipeline", spec | {"timed": timed, "cores": cores})
 
 
-def first_epoch_table(case, rounds):
-    """Lines of a table: images per second of a program's first epoch, from listing the files on."""
-    rates = {name: [] for name in STARTERS}
-    for _ in range(rounds):
-        for name, found in rates.items():
-            time.sleep(PAUSE)
-            found.append(case.batches * case.batch_size / measured(name, case, timed=1)["first"])
-    copied = statistics.median(rates[COPIED])
-    lines = ["| contender | images/s | to tf.data as copied |", "|---|---|---|"]
-    for name, found in rates.items():
-        ratio = statistics.median(found) / copied
-        lines.append(f"| {name} | {_median_and_range(found)} | {ratio:.2f}x |")
-    return lines
+def first_epochs(case, rounds):
+    """The race of first epochs in new processes, from listing the files to the last batch."""
+    contenders = {name: partial(_first_epoch, name, case) for name in STARTERS}
+    quantities = Quantity("seconds", "seconds"), Quantity("rate", "images/s", more_is_better=True)
+    return ProcessRace(f"new process, first epoch: {case}", rounds, contenders, quantities)
+
+
+def _first_epoch(contender, case):
+    time.sleep(PAUSE)
+    seconds = measured(contender, case, timed=1)["first"]
+    return {"seconds": seconds, "rate": case.batches * case.batch_size / seconds}
 
 
 def supply_table(case, timed, rounds):
@@ -84,15 +84,10 @@ def _median_and_range(rates):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("first", "supply", "memory"))
-    parser.add_argument("--rounds", type=int, default=3, help="of the tables of rates")
+    parser.add_argument("table", choices=("supply", "memory"))
+    parser.add_argument("--rounds", type=int, default=3, help="of the supply table")
     chosen = parser.parse_args()
-    if chosen.table == "first":
-        lines = []
-        for sizes in ((512, 480), (160, 128)):
-            case = Case(128, 500, *sizes, batch_size=64)
-            lines += [f"\n{case}\n", *first_epoch_table(case, chosen.rounds)]
-    elif chosen.table == "supply":
+    if chosen.table == "supply":
         lines = supply_table(Case(32, 512, 512, 480, batch_size=64), 20, chosen.rounds)
     else:
         lines = memory_table([Case(count, 512, 512, 480, 16) for count in (8, 32, 128)])
