@@ -1,4 +1,4 @@
-"""Which formulas and which network to pretrain: short runs of equal budget, judged on photographs.
+"""Which synthetic images and which network to pretrain: short runs of equal budget, on photographs.
 
     python -m benchmarks.ablation --photos FOLDER --families scenes,contours
     python -m benchmarks.ablation --photos FOLDER --steps 800 --width 0.25
@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 import keras_bit
-from keras_bit.pretrain import pretrain
+from keras_bit.pretraining import pretrain
 
 CLASSES = 100
 BATCH_SIZE = 120

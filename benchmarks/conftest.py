@@ -39,6 +39,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "default")  # in place of `error`, as for the tests
     config.stash[OUTCOMES] = {}
     config.stash[SELECTED] = {}
     if config.getoption("--authors"):
@@ -54,12 +55,12 @@ def pytest_report_header(config):
     backend = os.environ.get("KERAS_BACKEND", "Keras's default")
     python = platform.python_version()
     lines = [f"sizes: {size}", f"backend: {backend}; {present}; Python {python}"]
-    left_out = {
+    skipped = {
         "timm: `pip install 'keras_bit[peers]'`": not contenders.HAS_TIMM,
         "hub.KerasLayer: `pip install 'setuptools<81'`": not contenders.HAS_HUB,
         "authors' PyTorch: --authors FOLDER": not contenders.HAS_AUTHORS,
     }
-    lines += [f"left out: {peer}" for peer, absent in left_out.items() if absent]
+    lines += [f"skipped: {peer}" for peer, absent in skipped.items() if absent]
     return lines
 
 

@@ -1,6 +1,6 @@
 """What a TensorFlow user runs today: a SavedModel of BiT in `hub.KerasLayer` under tf_keras.
 
-The SavedModel is written here, with the names and the behaviour of the released modules.
+The SavedModel is written here, with the names and the behavior of the released modules.
 """
 
 import tempfile

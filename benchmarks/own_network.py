@@ -5,7 +5,7 @@ import functools
 from benchmarks import keras_network
 from benchmarks.keras_network import forward
 from keras_bit import BiTBackbone
-from keras_bit.optimizers import SGD
+from keras_bit.hyperrule.optimizer import SGD
 
 __all__ = ["backbone", "folded", "forward", "recomputing", "training"]
 

@@ -26,7 +26,7 @@ ENVIRONMENT = {
 
 
 def forget_peak():
-    """Lets the peak begin anew: tracing and TensorFlow's optimisation of the graph are over."""
+    """Resets the peak: tracing and TensorFlow's optimization of the graph are over."""
     pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -75,13 +75,13 @@ def photographs(per_class, edge):
 
 
 def _photograph(rng, edge):
-    """A JPEG file: smooth colours, with noise for texture, of about 0.25 bytes a pixel."""
+    """A JPEG file: smooth colors, with noise for texture, of about 0.25 bytes a pixel."""
     from PIL import Image
 
     width = edge + int(rng.integers(-edge // 20, edge // 20 + 1))
     height = width * 3 // 4
-    colours = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8))
-    smooth = np.asarray(colours.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    colors = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8))
+    smooth = np.asarray(colors.resize((width, height), Image.Resampling.BICUBIC), np.int16)
     noisy = smooth + rng.integers(-12, 13, (height, width, 1), np.int16)
     file = io.BytesIO()
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)

@@ -1,4 +1,4 @@
-"""Draws the pictures of README.md: samples of the formula images, and learned first-layer kernels.
+"""Draws the pictures of README.md: samples of the synthetic images, and first-layer kernels.
 
 python -m benchmarks.pictures
 """
@@ -10,8 +10,9 @@ import numpy as np
 from keras import ops
 
 import keras_bit
-from keras_bit.formulas.images import FAMILIES, FormulaImages
 from keras_bit.layers.standardized_conv import standardize_kernel
+from keras_bit.pretraining import SyntheticImages
+from keras_bit.pretraining.families import FAMILIES
 from keras_bit.weights.presets import EMBEDDED
 
 FOLDER = Path(__file__).parent / "pictures"
@@ -20,9 +21,9 @@ SHOWN_CLASSES = 4
 ENLARGED = 8
 
 
-def formula_images(family):
+def synthetic_images(family):
     """Images of `SHOWN_CLASSES` classes side by side, those of a class next to each other."""
-    images, labels = FormulaImages([family], SHOWN_CLASSES, 128, 1, image_size=EDGE)[0]
+    images, labels = SyntheticImages([family], SHOWN_CLASSES, 128, 1, image_size=EDGE)[0]
     width = COLUMNS // SHOWN_CLASSES
     return np.concatenate(
         [grid(images[labels == label][: ROWS * width], width) for label in range(SHOWN_CLASSES)],
@@ -31,7 +32,7 @@ def formula_images(family):
 
 
 def kernels(backbone):
-    """The standardised 7x7 kernels of the first convolution, as colours around grey."""
+    """The standardized 7x7 kernels of the first convolution, as colors around gray."""
     (kernel,) = backbone.root_block.trainable_weights
     images = np.moveaxis(ops.convert_to_numpy(standardize_kernel(kernel)), 3, 0)
     images = images / (2 * np.abs(images).max(axis=(1, 2, 3), keepdims=True)) + 0.5
@@ -53,7 +54,7 @@ def main():
     FOLDER.mkdir(exist_ok=True)
     figure, axes = pyplot.subplots(3, 2, figsize=(10, 4.6), layout="constrained")
     for axis, family in zip(axes.flat, FAMILIES, strict=True):
-        axis.imshow(formula_images(family))
+        axis.imshow(synthetic_images(family))
         axis.set_title(family, fontsize=9)
         axis.set_axis_off()
     figure.savefig(FOLDER / "formulas.png", dpi=110)

@@ -16,7 +16,7 @@ def authors(case, weights, num_classes=0):
     Args:
         case: The `Case` that says which.
         weights: Dict of arrays by the names of `BiTBackbone.named_weights`.
-        num_classes: 0 for features (batch, 2048 * width), else for a zero-initialised head.
+        num_classes: 0 for features (batch, 2048 * width), else for a zero-initialized head.
 
     Returns:
         A `torch.nn.Module` from images (batch, 3, height, width) in [-1, 1].

@@ -1,4 +1,4 @@
-"""What pretraining on formula images is worth: runs from it beside runs from random weights.
+"""What pretraining on synthetic images is worth: runs from it beside runs from random weights.
 
     python -m benchmarks.transfer --photos FOLDER
     python -m benchmarks.transfer --photos FOLDER --per-class 10 --frozen
@@ -13,7 +13,7 @@ import argparse
 import statistics
 
 import keras_bit
-from keras_bit.cli import DEMO_RULE
+from keras_bit.cli.demo import DEMO_RULE
 from keras_bit.weights.presets import EMBEDDED, find_preset
 
 PHOTO_RULE = {

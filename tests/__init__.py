@@ -1,0 +1,11 @@
+"""The tests, and what must be set before TensorFlow is imported."""
+
+import os
+
+# TensorFlow switches oneDNN on by itself on some processors only; read when it is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:
+    # Shared out among the workers; the processes that tests start compute as their worker does.
+    for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(threads, str(max(1, (os.cpu_count() or 1) // WORKERS)))

@@ -12,7 +12,7 @@ FIXED_TIME = 1_600_000_000_000_000_000
 
 
 def make_folder(root, counts, size=(12, 10), names=None):
-    """Class folders with `counts[name]` PNG files whose grey value is the image's number."""
+    """Class folders with `counts[name]` PNG files whose gray value is the image's number."""
     for label, count in counts.items():
         folder = root / label
         folder.mkdir(parents=True)

@@ -11,7 +11,7 @@ def pad(x, size, value=0.0):
     return np.pad(x, spatial, constant_values=value)
 
 
-def windows(x, size, stride):
+def patches(x, size, stride):
     """(batch, rows, columns, channels, size, size)"""
     view = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))
     return view[:, ::stride, ::stride]
@@ -19,7 +19,7 @@ def windows(x, size, stride):
 
 def convolve(x, kernel, stride):
     size = kernel.shape[0]
-    return np.einsum("bhwcij,ijco->bhwo", windows(x, size, stride), kernel, optimize=True)
+    return np.einsum("bhwcij,ijco->bhwo", patches(x, size, stride), kernel, optimize=True)
 
 
 def standardize(kernel, epsilon=1e-10):
@@ -57,7 +57,7 @@ def backbone(images, weights, units, groups=lambda channels: 32):
         return np.maximum(group_norm(x, gamma, beta, groups(x.shape[-1])), 0)
 
     x = conv(images.astype(np.float64), "root_block/", stride=2)
-    x = windows(pad(x, 1), 3, 2).max(axis=(-1, -2))
+    x = patches(pad(x, 1), 3, 2).max(axis=(-1, -2))
     for block, count in enumerate(units, 1):
         for unit in range(1, count + 1):
             name = f"block{block}/unit{unit:02d}/"

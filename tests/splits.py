@@ -19,7 +19,7 @@ class CountingSplit:
     def __len__(self):
         return len(self.images)
 
-    def map_indexed(self, transform, at_once=1):
+    def map_indexed(self, transform, chunk_size=1):
         for index, image in enumerate(self.images):
             time.sleep(self.delay)
             self.decoded += 1
@@ -31,6 +31,6 @@ class CountingSplit:
 
 
 def numbered_split(delay=0.0):
-    """Twenty images, each of one grey value: its number."""
+    """Twenty images, each of one gray value: its number."""
     images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1).repeat(3, axis=3)
     return CountingSplit(images, delay=delay)

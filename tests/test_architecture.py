@@ -1,9 +1,11 @@
+"""The package as a whole: who imports whom, what importing costs, what is public."""
+
 import ast
-import doctest
 import importlib
 import inspect
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -23,62 +25,75 @@ HEAVY = (
     "rich",
     "PIL",
 )
-# What is run again with Keras on JAX, TensorFlow being absent.
-ON_JAX = (
-    "test_schedules.py",
-    "test_hyperrule.py",
-    "test_optimizers.py::test_a_saved_model_goes_on_where_it_was",
-    "test_standardized_conv.py",
-    "test_group_norm.py",
-    "test_head.py",
-    "test_mixup.py",
-    "test_device.py",
-    "test_fold.py::test_is_compiled_where_the_model_is",
-    "test_recompute.py::test_the_gradients_are_those_without",
-    "test_recompute.py::test_the_forward_pass_keeps_less",
-    "test_recompute.py::test_xla_needs_less_memory",
-    "test_memory.py::test_xla_needs_about_as_much",
-    "test_micro_batch.py::test_finds_the_largest_divisor_that_fits",
-    "test_micro_batch.py::test_a_try_is_two_real_updates_with_momentum_and_sums",
-    "test_callbacks.py::test_runs_exactly_the_schedule",
-    "test_callbacks.py::test_skipped_float16_updates_are_made_up_for",
-    "test_callbacks.py::test_a_continued_run_ends_where_one_run_would",
-    "test_callbacks.py::test_a_finished_schedule_is_not_trained_on",
-    "test_backbone.py::test_small_nets_equal_the_numpy_oracle",
-    "test_backbone.py::test_bytes_in_a_unit_range_are_an_error",
-    "test_backbone.py::test_frozen_parts_stay",
-    "test_backbone.py::test_save_and_load",
-    "test_backbone.py::test_mixed_precision",
-    "test_draws.py",
-    "test_fields.py",
-    "test_formulas.py",
-    "test_pretrain.py::test_it_learns",
-)
+# For each contract a module, and an import that it must not have.
+WRONG_IMPORTS = {
+    "What stands on what": ("core/files.py", "keras_bit.weights.npz"),
+    "The rule knows no network and no weights": ("hyperrule/rule.py", "keras_bit.weights.presets"),
+    "Data know the rule and MixUp, no network": ("data/cache.py", "keras_bit.layers.backbone"),
+    "Pretraining knows no data set and no run": ("pretraining/dataset.py", "keras_bit.data.cache"),
+    "Inside core": ("core/text.py", "keras_bit.core.files"),
+    "Inside hyperrule": ("hyperrule/schedule.py", "keras_bit.hyperrule.callback"),
+    "Inside layers": ("layers/group_norm.py", "keras_bit.layers.blocks"),
+    "Inside models": ("models/classifier.py", "keras_bit.models.fold"),
+    "Inside weights": ("weights/npz.py", "keras_bit.weights.torch_files"),
+    "Inside data": ("data/images.py", "keras_bit.data.pipeline"),
+    "Inside evaluation": ("evaluation/evaluation.py", "keras_bit.evaluation.report"),
+    "Inside training": ("training/memory.py", "keras_bit.training.plan"),
+    "Inside pretraining": ("pretraining/families/draws.py", "keras_bit.pretraining.dataset"),
+    "Inside cli": ("cli/options.py", "keras_bit.cli.plan"),
+}
 
 
-def run_python(*arguments, **environment):
+def run_python(*arguments, cwd=ROOT, **environment):
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
 
 
-def test_every_module_imports_only_what_stands_below_it():
-    result = run_python("-c", "from importlinter.cli import lint_imports_command as run; run()")
+def lint_imports(folder):
+    """Runs import-linter on the package in a folder, under the contracts of this one."""
+    code = "from importlinter.cli import lint_imports_command as run; run()"
+    config = str(ROOT / "setup.cfg")
+    arguments = ("-P", "-c", code, "--no-cache", "--config", config)
+    return run_python(*arguments, cwd=folder, PYTHONPATH=str(folder))
+
+
+def test_every_module_imports_only_what_it_may():
+    result = lint_imports(ROOT)
     assert result.returncode == 0, result.stdout
 
 
-def test_what_type_checkers_see_is_what_there_is():
-    tree = ast.parse((ROOT / "keras_bit" / "__init__.py").read_text())
+@pytest.mark.slow
+@pytest.mark.parametrize("contract", WRONG_IMPORTS)
+def test_a_wrong_import_breaks_its_contract(contract, tmp_path):
+    ignored = shutil.ignore_patterns("__pycache__", "*.npz")
+    package = shutil.copytree(ROOT / "keras_bit", tmp_path / "keras_bit", ignore=ignored)
+    module, imported = WRONG_IMPORTS[contract]
+    with open(package / module, "a") as file:
+        file.write(f"\nimport {imported}\n")
+    result = lint_imports(tmp_path)
+    assert result.returncode == 1
+    broken = [line for line in result.stdout.splitlines() if line.rstrip().endswith("BROKEN")]
+    assert any(line.startswith(contract) for line in broken), result.stdout
+
+
+def test_every_contract_is_seen_to_break():
+    lines = (ROOT / "setup.cfg").read_text().splitlines()
+    assert {line[7:] for line in lines if line.startswith("name = ")} == set(WRONG_IMPORTS)
+
+
+def test_the_stub_names_what_there_is():
+    tree = ast.parse((ROOT / "keras_bit" / "__init__.pyi").read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    seen = {alias.name: node.module for node in imports for alias in node.names}
-    del seen["TYPE_CHECKING"]
-    for name, module in seen.items():
-        assert getattr(keras_bit, name) is getattr(importlib.import_module(module), name)
-    assert sorted(keras_bit.__all__) == sorted(seen)
+    names = {alias.asname: (node.module, alias.name) for node in imports for alias in node.names}
+    for name, (module, original) in names.items():
+        face = importlib.import_module(f"keras_bit.{module}")
+        assert original in face.__all__ and getattr(keras_bit, name) is getattr(face, original)
+    assert sorted(keras_bit.__all__) == sorted(names)
     assert set(keras_bit.__all__) <= set(dir(keras_bit))
 
 
@@ -99,7 +114,7 @@ print("tensorflow" in sys.modules)
 def test_importing_the_package_registers_what_saved_models_hold():
     code = """
 import keras_bit, keras
-names = "BiTBackbone BiTClassifier HyperRule HyperRuleSchedule MixUp ZeroInitHead".split()
+names = "BiTBackbone BiTClassifier HyperRule HyperRuleSchedule MixUp SGD ZeroInitHead".split()
 print([n for n in names if keras.saving.get_registered_object(f"keras_bit>{n}") is None])
 """
     result = run_python("-c", code, KERAS_BACKEND="jax")
@@ -111,17 +126,30 @@ def test_the_command_starts_without_keras():
     assert "keras" not in run_python("-c", code).stdout.split()
 
 
-def test_works_on_jax_where_tensorflow_is_not_installed():
-    options = ["-m", "pytest", "-q", "-x", "-p", "tests.no_tensorflow", "-m", "not tensorflow"]
-    # Most of the time is XLA's: the tests want right code, not fast code.
-    quick_to_compile = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    result = run_python(
-        *options,
-        *(f"tests/{name}" for name in ON_JAX),
-        KERAS_BACKEND="jax",
-        XLA_FLAGS=quick_to_compile,
-    )
-    assert result.returncode == 0, result.stdout[-5000:]
+def members(thing):
+    """A public function, or the public methods of a class that the package defines."""
+    if not inspect.isclass(thing):
+        return [thing]
+    own = [c for c in thing.__mro__ if c.__module__.startswith("keras_bit")]
+    found = {name: value for c in reversed(own) for name, value in vars(c).items()}
+    functions = [
+        getattr(value, "__func__", getattr(value, "fget", value)) for value in found.values()
+    ]
+    return [
+        f
+        for f in functions
+        if inspect.isfunction(f) and (not f.__name__.startswith("_") or f.__name__ == "__init__")
+    ]
+
+
+@pytest.mark.parametrize("name", keras_bit.__all__)
+def test_public_names_are_annotated(name):
+    for function in members(getattr(keras_bit, name)):
+        signature = inspect.signature(function)
+        parameters = [p for p in signature.parameters.values() if p.name not in ("self", "cls")]
+        bare = [p.name for p in parameters if p.annotation is inspect.Parameter.empty]
+        assert not bare, f"{name}, {function.__name__}: {bare}"
+        assert signature.return_annotation is not inspect.Signature.empty, function.__name__
 
 
 @pytest.mark.parametrize("name", keras_bit.__all__)
@@ -129,28 +157,8 @@ def test_public_names_are_documented(name):
     thing = getattr(keras_bit, name)
     documentation = inspect.getdoc(thing)
     assert len(documentation) > 80
-    assert ">>>" in documentation or "```python" in documentation, f"{name} has no example"
-
-
-@pytest.mark.tensorflow
-@pytest.mark.parametrize("name", keras_bit.__all__)
-def test_examples_run(name):
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    names = {
-        "keras_bit": keras_bit,
-        "keras": keras,
-        "tf": tf,
-        "images": np.zeros((64, 8, 8, 3), "float32"),
-        "one_hot_labels": np.eye(64, 10, dtype="float32"),
-    }
-    thing = getattr(keras_bit, name)
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for example in doctest.DocTestFinder(recurse=False).find(thing, name, globs=names):
-        runner.run(example)
-    assert runner.summarize(verbose=False).failed == 0
+    if name != "RunPlan":  # `keras_bit.plan` makes it, and has the example
+        assert ">>>" in documentation or "```python" in documentation, f"{name} has no example"
 
 
 def test_public_arguments_are_documented():

@@ -8,10 +8,14 @@ from PIL import Image
 
 import keras_bit
 
+pytestmark = pytest.mark.tensorflow
+
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_example_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", BLOCKS)
+def test_the_examples_run(code, tmp_path, monkeypatch):
     """As printed, but for the size of the network and the length of the schedule."""
     for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -23,11 +27,15 @@ def test_the_example_runs(tmp_path, monkeypatch):
     short = functools.partial(keras_bit.HyperRule, schedule_length=10, crop_size=32)
     monkeypatch.setattr(keras_bit, "HyperRule", short)
     monkeypatch.chdir(tmp_path)
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     statements = [line for line in code.splitlines() if line and not line.startswith("import")]
     assert len(statements) <= 10
     exec(code, {})
-    assert (tmp_path / "photos.keras").exists()
+    loaded = keras_bit.BiTBackbone.from_weights("photos.keras")
+    assert (loaded.depth, loaded.width) == (small.depth, small.width)
+
+
+def test_there_is_an_example():
+    assert BLOCKS
 
 
 @pytest.mark.parametrize("name", keras_bit.__all__)

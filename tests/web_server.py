@@ -18,8 +18,8 @@ class Reply:
         status: 200: with the file, or a 206 where the request asks for a part; another one: with
             that error, or as a redirect if `headers` has a `Location`.
         body: In place of the file.
-        headers: Further ones, a dict, or pairs where a name comes twice; `None` leaves one out.
-        ranges: Whether `Range` is honoured.
+        headers: Further ones, a dict, or pairs where a name comes twice; `None` omits one.
+        ranges: Whether `Range` is honored.
         if_range: Whether `If-Range` is.
         length: `Content-Length` in place of the true one.
         chunked: Whether the body goes in chunks, without a length.
@@ -49,7 +49,7 @@ class WebServer(http.server.ThreadingHTTPServer):
         requests_seen: List of paths.
         headers_seen: List of dicts, with names in lower case.
         stalled: An event: a reply has gone silent.
-        released: An event: go on with silent ones.
+        released: An event: resume the silent ones.
     """
 
     daemon_threads = True
@@ -138,9 +138,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if reply.chunked and reply.cut_after is None:
             self.wfile.write(b"0\r\n\r\n")
 
-    def _write(self, piece, chunked):
-        if piece:
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+    def _write(self, data, chunked):
+        if data:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
 
     def log_message(self, format, *arguments):
         """Keeps the test's output clean."""

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from keras_bit import BiTBackbone
-from keras_bit.weights.arrays import StoredArray, WeightArrays
+from keras_bit.weights import StoredArray, WeightArrays
 
 SMALL = {"depth": (1, 1, 1, 1), "width": 0.25}
 ROOT = "root_block/standardized_conv2d/kernel"
@@ -13,7 +13,7 @@ ROOT = "root_block/standardized_conv2d/kernel"
 
 @functools.cache
 def shapes_of(depth, width):
-    return {n: tuple(v.shape) for n, v in BiTBackbone(depth, width).named_weights().items()}
+    return BiTBackbone(depth, width).weight_shapes()
 
 
 def random_arrays(rng, depth=SMALL["depth"], width=SMALL["width"]):
@@ -54,3 +54,10 @@ def as_weight_arrays(arrays, source="a test", **options):
     """Arrays in memory as what readers of files return."""
     stored = {n: StoredArray(a.shape, lambda array=a: array) for n, a in arrays.items()}
     return WeightArrays(source, stored, **options)
+
+
+def assert_equal_arrays(read, arrays):
+    """That `WeightArrays` have the names, shapes and values of arrays, and no others."""
+    assert read.shapes == {name: array.shape for name, array in arrays.items()}
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array, err_msg=name)

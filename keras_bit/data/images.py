@@ -1,39 +1,82 @@
-"""Image files decoded to upright RGB, their sizes, and work on many of them in threads."""
+"""Image files: their sizes, their pixels as upright RGB, and work on many of them in threads."""
 
 import os
 import struct
 import sys
 import zlib
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
+ImageSource = str | os.PathLike | BinaryIO
+_Result = TypeVar("_Result")
+
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF")
-_NOT_AN_IMAGE = "not a readable JPEG, PNG, BMP or GIF image"
 _MAX_WORKERS = 16
 
 
-def _image_errors():
-    """What Pillow raises for files that are broken, hostile or no image at all."""
-    from PIL import Image
+def read_image_size(source: ImageSource) -> tuple[int, int]:
+    """Height and width of an image in pixels, from its header, after its EXIF orientation.
 
-    return (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        EOFError,
-        MemoryError,
-        NotImplementedError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    )
+    The orientation of a PNG file counts where it stands before the pixels.
+    """
+    with _open(source) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def decode_image(source: ImageSource) -> np.ndarray:
+    """Decodes an image at full quality to upright RGB, `np.uint8` of shape `(height, width, 3)`.
+
+    Gray, 1-bit, palette, CMYK and 16-bit images (the high byte) become 8-bit RGB. Transparent
+    pixels are laid over white. Of several pictures in a file the first one is taken. Raises what
+    `try_read` catches.
+    """
+    with _open(source) as image:
+        pixels = _jpeg_pixels(image)
+        if pixels is None:
+            image.load()
+            pixels = np.asarray(_rgb(image))
+        return _upright(pixels, _orientation(image))
+
+
+def try_read(read: Callable[[Any], _Result], source: Any) -> tuple[_Result | None, str | None]:
+    """`(read(source), None)`, or `(None, reason)` where the image is unreadable."""
+    try:
+        return read(source), None
+    except _image_errors() as error:
+        from PIL import UnidentifiedImageError
+
+        if isinstance(error, UnidentifiedImageError):
+            return None, "not a readable JPEG, PNG, BMP or GIF image"
+        return None, getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def threaded_map(
+    function: Callable[[Any], _Result], items: Iterable[Any], chunk_size: int = 1
+) -> Generator[_Result, None, None]:
+    """Yields `function(item)` in order, computed ahead in threads within a bounded window.
+
+    Each thread takes `chunk_size` items together: more than 1 for work so short that handing it
+    over takes longer.
+    """
+    items = iter(items)
+    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="keras_bit-images")
+    pending: deque[Future[list[_Result]]] = deque()
+    try:
+        while chunk := list(islice(items, chunk_size)):
+            pending.append(executor.submit(list, map(function, chunk)))
+            if len(pending) > 2 * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _open(source):
@@ -43,13 +86,22 @@ def _open(source):
     return Image.open(source, formats=_FORMATS)
 
 
+def _image_errors():
+    """What Pillow raises for files that are broken, hostile or no image at all."""
+    from PIL import Image
+
+    common = OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError
+    rare = MemoryError, NotImplementedError, struct.error, zlib.error
+    return (*common, *rare, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
 def _orientation(image):
     """The EXIF orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
     from PIL import ExifTags, Image
 
     try:
         # PngImageFile overrides this method with one that decodes the pixels first.
-        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        value: Any = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except _image_errors():
         return 1
     return int(value) if value in range(1, 9) else 1
@@ -70,129 +122,33 @@ def _jpeg_pixels(image):
     """The RGB pixels of an opened JPEG file from TensorFlow's decoder, or `None`.
 
     Both decoders are libjpeg-turbo and agree to the bit. TensorFlow's takes two thirds of the time,
-    for it goes no way round over four bytes a pixel. It is used where it has been imported anyway,
-    and what it refuses is left to Pillow, which has the last word on broken files.
+    since it does not store four bytes a pixel in between. It is used where it has been imported
+    anyway; what it refuses is left to Pillow, which decides on broken files.
     """
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None or image.format != "JPEG" or image.mode not in ("L", "RGB"):
         return None
     image.fp.seek(0)
+    content = image.fp.read()
     try:
         with tensorflow.device("CPU"):
-            return np.asarray(
-                tensorflow.io.decode_jpeg(
-                    image.fp.read(), channels=3, dct_method="INTEGER_ACCURATE"
-                )
-            )
+            decode = tensorflow.io.decode_jpeg
+            return np.asarray(decode(content, channels=3, dct_method="INTEGER_ACCURATE"))
     except tensorflow.errors.OpError:
         image.fp.seek(0)
         return None
 
 
-def _grey_from_16_bit(image):
-    """8-bit grey from the high byte, which is what Pillow itself keeps of 16-bit colour."""
-    from PIL import Image
-
-    values = np.asarray(image)
-    grey = (values >> 8).astype(np.uint8)
-    grey[values == image.info.get("transparency", -1)] = 255
-    return Image.fromarray(grey)
-
-
 def _rgb(image):
     from PIL import Image
 
-    if image.mode.startswith("I"):
-        image = _grey_from_16_bit(image)
+    if image.mode.startswith("I"):  # 16-bit gray; of 16-bit color Pillow keeps the high byte too
+        values = np.asarray(image)
+        gray = (values >> 8).astype(np.uint8)
+        gray[values == image.info.get("transparency", -1)] = 255
+        image = Image.fromarray(gray)
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def read_image_size(source):
-    """Height and width of an image in pixels, from its header, after its EXIF orientation.
-
-    Args:
-        source: Path of a JPEG, PNG, BMP or GIF file, or a binary file object.
-
-    Returns:
-        `(height, width)`. The orientation of a PNG file counts where it stands before the pixels.
-    """
-    with _open(source) as image:
-        width, height = image.size
-        lies_on_its_side = _orientation(image) >= 5
-    return (width, height) if lies_on_its_side else (height, width)
-
-
-def decode_image(source):
-    """Decodes an image at full quality to upright RGB.
-
-    Grey, 1-bit, palette, CMYK and 16-bit images (the high byte) become 8-bit RGB. Transparent
-    pixels are laid over white. The EXIF orientation is applied. Of animations, and of files with
-    several pictures, the first one is taken.
-
-    Args:
-        source: Path of a JPEG, PNG, BMP or GIF file (told by its content, not by its name), or a
-            binary file object.
-
-    Returns:
-        `np.uint8` array of shape `(height, width, 3)`.
-
-    Raises:
-        OSError: The file cannot be read or is no such image (`PIL.UnidentifiedImageError`). A
-            broken file may raise other errors too, as Pillow finds them.
-    """
-    with _open(source) as image:
-        pixels = _jpeg_pixels(image)
-        if pixels is None:
-            image.load()
-            pixels = np.asarray(_rgb(image))
-        return _upright(pixels, _orientation(image))
-
-
-def reason_of(error):
-    from PIL import UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):
-        return _NOT_AN_IMAGE
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
-
-
-def attempt(read, source):
-    """`(read(source), None)`, or `(None, reason)` where the image is unreadable."""
-    try:
-        return read(source), None
-    except _image_errors() as error:
-        return None, reason_of(error)
-
-
-def threaded_map(function, items, at_once=1):
-    """Yields `function(item)` in order, computed ahead in threads within a bounded window.
-
-    Args:
-        function: Called in several threads.
-        items: Iterable.
-        at_once: Number of items that a thread is handed together, for work so short that handing
-            it over takes longer.
-    """
-
-    def work(chunk):
-        return [function(item) for item in chunk]
-
-    items = iter(items)
-    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="keras_bit-images")
-    pending = deque()
-    try:
-        while chunk := list(islice(items, at_once)):
-            pending.append(executor.submit(work, chunk))
-            if len(pending) > 2 * workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)

@@ -2,60 +2,65 @@
 
 import contextlib
 import os
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_bit.checks import check_integer
-from keras_bit.data.cache import cache_images, cache_size
-from keras_bit.data.sampler import Sampler, check_seed, crop_batch
+from keras_bit.core.arguments import check_integer
+from keras_bit.data.cache import CachedImages, cache_images, cache_size
+from keras_bit.data.dataset import ImageDataset
+from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.mixup import MixUp
 
-__all__ = ["cache_size", "pipelines"]
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 DTYPES = ("float32", "uint8")
 BYTES_AHEAD = 2**28  # of batches in preparation; one of them alone keeps several cores busy
 
 
+class CachedSplits(NamedTuple):
+    """The resized images of an `ImageDataset`."""
+
+    train: CachedImages
+    test: CachedImages
+
+
 def pipelines(
-    data,
-    rule,
-    cache_dir=None,
+    data: ImageDataset,
+    rule: HyperRule,
+    cache_dir: str | os.PathLike | None = None,
     *,
-    test_edge=None,
-    dtype="float32",
-    mix_in_model=False,
-    seed=0,
-    initial_step=0,
-):
+    test_edge: int | None = None,
+    dtype: str = "float32",
+    mix_in_model: bool = False,
+    seed: int = 0,
+    initial_step: int = 0,
+) -> "tuple[tf.data.Dataset, tf.data.Dataset]":
     """Makes the training and test data sets that `rule` asks for.
 
     Every image is decoded and resized once, bilinear without antialiasing, and cached as uint8.
     Training: each image exactly once an epoch, in an order that is new in every epoch; random
     crop; random horizontal flip; batches of `rule.batch_size`, which run on from one epoch into
-    the next; MixUp over the whole batch; pieces of `rule.micro_batch_size`. Test: only resized,
-    in order. These are the steps of the authors' `input_pipeline_tf2_or_jax.py`, with a full
-    shuffle in place of a shuffle buffer.
-
-    What a training step receives depends on `seed` and the step's number alone: a run can go on
-    at any step as if it had never stopped.
-
-    With a backend other than TensorFlow, TensorFlow's GPUs are hidden from it (unless it has
-    already used one), so that it takes no memory from the backend.
+    the next; MixUp over the whole batch; micro-batches of `rule.micro_batch_size`. Test: only
+    resized, in order. These are the steps of the authors' `input_pipeline_tf2_or_jax.py`, with a
+    full shuffle in place of a shuffle buffer. What a step receives depends on `seed` and its number
+    alone: a run can resume at any step as if it had never stopped. With a backend other than
+    TensorFlow, TensorFlow's GPUs are hidden from it (unless it has already used one), so that it
+    takes no memory from the backend.
 
     Args:
         data: `ImageDataset`, from `image_folder` and its like.
         rule: `HyperRule`.
-        cache_dir: Folder for the resized images, `cache_size(count, edge)` bytes for each side.
-            Later runs on the same images use them again, and memory holds only what is in use.
-            With `None` all resized images are held in memory.
+        cache_dir: Folder for the resized images, `cache_size(count, edge)` bytes for each side,
+            which later runs use again. With `None` all of them are held in memory.
         test_edge: Height and width of test images in pixels; by default `rule.crop_size`, as in
             the authors' code (their blog post takes `rule.resize_edge`).
         dtype: `"float32"` for images in [0, 1]; `"uint8"` for images in [0, 255], rounded after
             mixing, which are a quarter of the bytes on the way to an accelerator.
         mix_in_model: `True` leaves the mixing of images, the larger part of the work for a batch,
-            to a `MixUp` layer at the front of the model: images come unmixed, each batch as a
-            dict `{"images", "weight"}`. Labels are mixed here. Needs whole batches
+            to a `MixUp` layer at the front of the model; labels are mixed here. Needs whole batches
             (`rule.accumulation_steps` of 1).
         seed: Non-negative integer for order and augmentation.
         initial_step: Number of optimizer updates already done, as in `optimizer.iterations`; an
@@ -63,11 +68,11 @@ def pipelines(
 
     Returns:
         Tuple `(train, test)` of `tf.data.Dataset`s of `(images, labels)`: images
-        `(rule.micro_batch_size, edge, edge, 3)` of `dtype`; labels
-        `(rule.micro_batch_size, data.num_classes)`, float32, one-hot, mixed as the images are.
-        `train` never ends. `test` is one pass, and its last batch may be smaller. With
-        `mix_in_model` the place of `images` is taken by the dict `{"images": images, "weight":
-        weight}`, `weight` float32 `(rule.batch_size,)`: the batch's MixUp weight, 1 in `test`.
+        `(rule.micro_batch_size, edge, edge, 3)` of `dtype`; labels, float32, one-hot,
+        `(rule.micro_batch_size, data.num_classes)`. `train` never ends. `test` holds every image
+        once, and its last batch may be smaller. With `mix_in_model` the dict
+        `{"images": images, "weight": weight}` takes the place of `images`: the MixUp weight of the
+        batch, once for each of its images, float32; 1 in `test`.
 
     Raises:
         ImportError: If TensorFlow, needed with every backend for its `tf.data`, is missing.
@@ -80,48 +85,32 @@ def pipelines(
     >>> data = keras_bit.digits()
     >>> rule = keras_bit.HyperRule(data.image_size, data.train_size, batch_size=64)
     >>> train, test = keras_bit.pipelines(data, rule)
-    >>> images, labels = next(iter(train))
-    >>> images.shape, labels.shape
-    (TensorShape([64, 128, 128, 3]), TensorShape([64, 10]))
+    >>> [tuple(part.shape) for part in next(iter(train))]
+    [(64, 128, 128, 3), (64, 10)]
 
-    Mixed on the accelerator, which is fed bytes:
+    Mixed on the accelerator, which is fed bytes (what to save is the `classifier`):
 
-    >>> inputs = {
-    ...     "images": keras.Input((128, 128, 3), dtype="uint8", name="images"),
-    ...     "weight": keras.Input((), dtype="float32", name="weight"),
-    ... }
+    >>> images = keras.Input((128, 128, 3), dtype="uint8", name="images")
+    >>> inputs = {"images": images, "weight": keras.Input((), name="weight")}
     >>> backbone = keras_bit.BiTBackbone((1, 1, 1, 1), width=0.25, value_range=(0, 255))
     >>> classifier = keras_bit.BiTClassifier(backbone, data.num_classes)
     >>> model = keras.Model(inputs, classifier(keras_bit.MixUp()(inputs)))
     >>> train, test = keras_bit.pipelines(data, rule, dtype="uint8", mix_in_model=True)
-
-    `model.fit` trains the `classifier`, which is what to save.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
-    initial_step = check_integer("initial_step", initial_step, minimum=0)
-    if test_edge is not None:
-        test_edge = check_integer("test_edge", test_edge, minimum=1)
-    seed = check_seed(seed)
-    if mix_in_model and rule.mixup_alpha and rule.accumulation_steps > 1:
-        raise ValueError(
-            "`mix_in_model` needs whole batches, for an image's partner may lie in another "
-            f"micro-batch. Received: batch_size={rule.batch_size}, "
-            f"micro_batch_size={rule.micro_batch_size}. Leave mixing to the pipeline, or make "
-            "both sizes equal."
-        )
-    tf = _import_tensorflow()
-    test_images = cache_images(data.test, test_edge or rule.crop_size, "test", cache_dir)
-    train_images = cache_images(data.train, rule.resize_edge, "train", cache_dir)
-    with tf.device("CPU"):
-        train = _training_batches(
-            train_images, data.num_classes, rule, dtype, mix_in_model, seed, initial_step
-        )
-        test = _test_batches(test_images, data.num_classes, rule, dtype, mix_in_model)
-    return train, test
+    options = dtype, mix_in_model, seed, initial_step
+    _check_options(rule, *options)
+    cached = cache_splits(data, rule, cache_dir, test_edge)
+    return make_pipelines(cached, data.num_classes, rule, *options)
 
 
-def _import_tensorflow():
+def cache_splits(
+    data: ImageDataset,
+    rule: HyperRule,
+    cache_dir: str | os.PathLike | None = None,
+    test_edge: int | None = None,
+) -> CachedSplits:
+    """The first step of `pipelines`: every image decoded and resized, or found in `cache_dir`."""
+    test_edge = check_integer("test_edge", rule.crop_size if test_edge is None else test_edge, 1)
     try:
         import tensorflow as tf
     except ImportError as error:
@@ -130,34 +119,73 @@ def _import_tensorflow():
             "Install it: `pip install tensorflow`, or `tensorflow-cpu` beside another backend."
         ) from error
     if keras.backend.backend() != "tensorflow":
-        with contextlib.suppress(RuntimeError):  # TensorFlow has already taken hold of its GPUs
+        with contextlib.suppress(RuntimeError):  # TensorFlow already uses its GPUs
             tf.config.set_visible_devices([], "GPU")
-    return tf
+    test = cache_images(data.test, test_edge, "test", cache_dir)
+    train = cache_images(data.train, rule.resize_edge, "train", cache_dir)
+    return CachedSplits(train, test)
+
+
+def make_pipelines(
+    cached: CachedSplits,
+    num_classes: int,
+    rule: HyperRule,
+    dtype: str = "float32",
+    mix_in_model: bool = False,
+    seed: int = 0,
+    initial_step: int = 0,
+) -> "tuple[tf.data.Dataset, tf.data.Dataset]":
+    """The second step of `pipelines`: the training and test data sets of cached images."""
+    import tensorflow as tf
+
+    _check_options(rule, dtype, mix_in_model, seed, initial_step)
+    common = num_classes, rule, dtype, mix_in_model
+    with tf.device("CPU"):
+        train = _training_batches(cached.train, *common, seed, int(initial_step))
+        return train, _test_batches(cached.test, *common)
+
+
+def _check_options(rule, dtype, mix_in_model, seed, initial_step):
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
+    check_integer("initial_step", initial_step, minimum=0)
+    check_integer("seed", seed, minimum=0)
+    if mix_in_model and rule.mixup_alpha and rule.accumulation_steps > 1:
+        raise ValueError(
+            "`mix_in_model` needs whole batches, since an image's partner may lie in another "
+            f"micro-batch. Received: batch_size={rule.batch_size}, "
+            f"micro_batch_size={rule.micro_batch_size}. Leave mixing to the pipeline, or make "
+            "both sizes equal."
+        )
 
 
 def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, initial_step):
     import tensorflow as tf
 
+    from keras_bit.data.sampler import Sampler, crop_batch
+
     sampler = Sampler(len(cached), rule, seed)
-    images = _as_tensor(cached.images)
-    mixup = MixUp(rule.mixup_alpha) if rule.mixup_alpha else None
+    # Through DLPack a tensor has the array's memory, and a memory-mapped file stays on disk.
+    images = tf.experimental.dlpack.from_dlpack(cached.images.__dlpack__())
+    mixup: Any = MixUp(rule.mixup_alpha) if rule.mixup_alpha else None
 
     @tf.autograph.experimental.do_not_convert
-    def pieces(step, positions):
-        numbers = tf.data.Dataset.range(rule.accumulation_steps)
-        return numbers.map(lambda piece: (step, tf.gather(positions, _places(piece, rule)), piece))
+    def micro_batches(step, positions):
+        indices = tf.data.Dataset.from_tensor_slices(_micro_batches(rule))
+        return indices.map(lambda indices: (step, tf.gather(positions, indices), indices))
 
-    def make_batch(step, positions, piece):
-        windows = sampler.windows(step).take(_places(piece, rule))
-        crops = crop_batch(images, tf.gather(cached.rows, positions), windows, rule.crop_size)
+    def make_batch(step, positions, indices):
+        crops = sampler.crops(step).take(indices)
+        cropped = crop_batch(images, tf.gather(cached.rows, positions), crops, rule.crop_size)
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
         weight = mixup.draw_weight(sampler.weight_seed(step)) if mixup else 1.0
         if mix_in_model:
-            labels = mixup.mix(crops, labels, weight)[1] if mixup else labels
-            return _with_weight(_convert(crops, dtype), weight), labels
-        return mix(crops, labels, weight) if mixup else (_convert(crops, dtype), labels)
+            labels = mixup.mix(cropped, labels, weight)[1] if mixup else labels
+            weights = tf.repeat(weight, rule.micro_batch_size)
+            return {"images": _convert(cropped, dtype), "weight": weights}, labels
+        return mix(cropped, labels, weight) if mixup else (_convert(cropped, dtype), labels)
 
-    # Compiled, mixing is one pass over memory: ten times as fast as one operation after another.
+    # Compiled, mixing reads memory once: ten times as fast as one operation after another.
     @tf.function(jit_compile=True, autograph=False)
     def mix(images, labels, weight):
         parts = mixup.mix(tf.cast(images, tf.float32), labels, weight)
@@ -166,7 +194,7 @@ def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, init
         return _convert(tf.minimum(images, 255.0), dtype), labels
 
     steps = tf.data.Dataset.counter(initial_step)
-    batches = tf.data.Dataset.zip(steps, sampler.positions(initial_step)).flat_map(pieces)
+    batches = tf.data.Dataset.zip(steps, sampler.positions(initial_step)).flat_map(micro_batches)
     batches = _map_ahead(batches, make_batch, rule, rule.crop_size, dtype)
     return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
@@ -174,43 +202,29 @@ def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, init
 def _test_batches(cached, num_classes, rule, dtype, mix_in_model):
     import tensorflow as tf
 
-    images = _as_tensor(cached.images)
+    images = tf.experimental.dlpack.from_dlpack(cached.images.__dlpack__())
 
     def make_batch(positions):
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
         batch = _convert(tf.gather(images, tf.gather(cached.rows, positions)), dtype)
-        return _with_weight(batch, 1.0) if mix_in_model else batch, labels
+        if mix_in_model:
+            batch = {"images": batch, "weight": tf.ones(tf.shape(batch)[0])}
+        return batch, labels
 
     positions = tf.data.Dataset.range(len(cached)).batch(rule.micro_batch_size)
     return _map_ahead(positions, make_batch, rule, images.shape[1], dtype)
 
 
-def _as_tensor(array):
-    """`array` as a tensor in the same memory, so that a memory-mapped file stays on disk."""
-    import tensorflow as tf
-
-    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
-
-
-def _places(piece, rule):
-    """Places in its batch of the images that micro-batch `piece` is made of.
+def _micro_batches(rule):
+    """Indices in the batch of the images that each micro-batch needs, a row for each micro-batch.
 
     With MixUp these are its own images, then their partners from the other end of the batch, in
     the order in which mixing all of them with their reverse gives the micro-batch as first half.
     """
-    import tensorflow as tf
-
-    own = piece * rule.micro_batch_size + tf.range(rule.micro_batch_size, dtype=tf.int64)
+    own = np.arange(rule.batch_size).reshape(-1, rule.micro_batch_size)
     if not rule.mixup_alpha or rule.accumulation_steps == 1:
         return own
-    return tf.concat([own, rule.batch_size - 1 - own[::-1]], axis=0)
-
-
-def _with_weight(images, weight):
-    """What a `MixUp` layer takes: images and their batch's weight, once for each of them."""
-    import tensorflow as tf
-
-    return {"images": images, "weight": tf.repeat(weight, tf.shape(images)[0])}
+    return np.concatenate([own, rule.batch_size - 1 - own[:, ::-1]], axis=1)
 
 
 def _convert(images, dtype):

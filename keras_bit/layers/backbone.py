@@ -1,11 +1,14 @@
 """The network of BiT as one Keras layer."""
 
-import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_bit.checks import check_integer, check_positive_number
+from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.layers.blocks import Block, RootBlock, norm_relu
 from keras_bit.layers.image_input import (
     check_image_dtype,
@@ -14,16 +17,17 @@ from keras_bit.layers.image_input import (
     rescale,
 )
 from keras_bit.layers.recompute import recomputed
-from keras_bit.layers.standardized_conv import EPSILON
-from keras_bit.weights.assign import check_fit
-from keras_bit.weights.formats import read_preset, read_weights
-from keras_bit.weights.networks import UNITS, architecture_of
+from keras_bit.layers.standardized_conv import EPSILON, skip_init
+from keras_bit.weights.architecture import UNITS, architecture_of
+from keras_bit.weights.arrays import WeightArrays
+from keras_bit.weights.assign import assign_strictly, check_fit
+from keras_bit.weights.formats import read_weights
 from keras_bit.weights.npz import write_npz
-from keras_bit.weights.saved_model import verified
 
+ANY_SIZE = (None, None, None, 3)
 STAGES = ("stem", "block1", "block2", "block3", "block4", "norm")
-# With `remat` these many parts at the bottom, whose maps are the largest, are recomputed as wholes:
-# of the first block not even its units' inputs are kept, and its units recompute twice.
+# With `remat` the first so many parts, whose activations are the largest, are recomputed as wholes:
+# of the first block not even its units' inputs are saved, and its units recompute twice.
 WHOLE_PARTS = 2
 
 
@@ -31,11 +35,12 @@ WHOLE_PARTS = 2
 class BiTBackbone(keras.layers.Layer):
     """The network of BigTransfer (Kolesnikov et al. 2020, arXiv 1912.11370) as one Keras layer.
 
-    A pre-activation ResNet with group norm in place of batch norm and standardised kernels, equal
-    to the authors' code to float precision. All its arrays are trainable: BiT fine-tunes the
+    A pre-activation ResNet with group norm in place of batch norm and standardized kernels, equal
+    to the authors' code to float precision. All its weights are trainable: BiT fine-tunes the
     whole network. Parts can be frozen before the model is compiled:
 
     ```python
+    backbone = keras_bit.BiTBackbone()
     backbone.root_block.trainable = False
     backbone.blocks[0].trainable = False
     ```
@@ -48,28 +53,28 @@ class BiTBackbone(keras.layers.Layer):
             fraction for small ones; `64 * width` must be a whole multiple of 4. Narrow layers have
             fewer than 32 groups in their group norms, at least two channels in each.
         value_range: Range of the images' values: `(0, 1)` as for the TensorFlow Hub modules,
-            `(0, 255)`, or `(-1, 1)` as for the authors' npz files. They are brought to [-1, 1].
+            `(0, 255)`, or `(-1, 1)` as for the authors' npz files. They are rescaled to [-1, 1].
         pooling: `"avg"` as in the paper, `"max"`, or `None` for the feature map.
         frozen: Names of parts to freeze: `"root_block"`, `"block1"` to `"block4"`, `"group_norm"`.
         standardize: With `False` kernels are used as they are; `fold` makes such a backbone.
-        remat: Whether training keeps only what goes in and out of each unit and computes the rest
-            again in the backward pass (Chen et al. 2016, arXiv 1604.06174): the same gradients
-            from a third of the memory for maps or less, in about a third more time.
-        kernel_epsilon: Positive float, added to a kernel's variance before the root: 1e-10 as in
-            the authors' code, 1e-8 in timm's and Hugging Face's ports.
+        remat: Whether training saves only the inputs of units and recomputes all other activations
+            in the backward pass (Chen et al. 2016, arXiv 1604.06174): the same gradients with a
+            third of the memory for activations or less, in about a third more time.
+        kernel_epsilon: Positive float, added to a kernel's variance: 1e-10 as in the authors'
+            code, 1e-8 in timm's and Hugging Face's ports.
 
     Call arguments:
-        images: Tensor (batch, height, width, 3), float of any precision, or an integer type with
-            `value_range=(0, 255)`. Any size from 32x32 up.
+        images: Tensor (batch, height, width, 3), float of any precision, or of an integer dtype
+            with `value_range=(0, 255)`. Any size from 32x32 up.
 
     Output shape: (batch, 2048 * width), or (batch, height / 32, width / 32, 2048 * width), rounded
     up, with `pooling=None`; in the compute dtype.
 
     Raises:
         ValueError: If an argument is out of range, the images have another rank, channel count or
-            type, or are smaller than 32 pixels. Floats far outside of `value_range` (uint8
-            images that Keras cast on their way in) are an error in eager mode; compiled code
-            cannot raise, and gives NaN instead of a plausible wrong answer.
+            dtype, or are smaller than 32 pixels. Floats far outside of `value_range` (uint8
+            images that Keras has cast) are an error in eager mode; compiled code cannot raise, and
+            gives NaN instead of a plausible wrong answer.
 
     Example:
 
@@ -80,17 +85,17 @@ class BiTBackbone(keras.layers.Layer):
 
     def __init__(
         self,
-        depth=50,
-        width=1,
+        depth: int | Sequence[int] = 50,
+        width: float = 1,
         *,
-        value_range=(0, 1),
-        pooling="avg",
-        frozen=(),
-        standardize=True,
-        remat=False,
-        kernel_epsilon=EPSILON,
-        **kwargs,
-    ):
+        value_range: Sequence[float] = (0, 1),
+        pooling: str | None = "avg",
+        frozen: Sequence[str] = (),
+        standardize: bool = True,
+        remat: bool = False,
+        kernel_epsilon: float = EPSILON,
+        **kwargs: Any,
+    ) -> None:
         # Images are rescaled in float32 first and cast to the compute dtype after.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
@@ -119,47 +124,39 @@ class BiTBackbone(keras.layers.Layer):
         self._freeze(frozen)
 
     @classmethod
-    def from_preset(cls, name, **kwargs):
-        """Returns the backbone with released weights, downloaded into Keras's cache folder.
+    def from_preset(cls, name: str | os.PathLike, **kwargs: Any) -> "BiTBackbone":
+        """Returns the backbone with pretrained weights, of the depth and width that they have.
 
         Args:
-            name: A name of `keras_bit.presets()`, such as `"m-r50x1"`; or else a file, URL or
-                handle, as `from_weights` takes it.
-            **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
-
-        Raises:
-            ValueError: If there is no such preset, or the file holds another network.
-            ConnectionError: If the weights cannot be downloaded.
-        """
-        return cls.from_arrays(compared(read_preset(name)), **kwargs)
-
-    @classmethod
-    def from_weights(cls, source, **kwargs):
-        """Returns the backbone with weights from a file; depth and width are read off it.
-
-        Args:
-            source: An `.npz` file in the authors' layout; a `.safetensors`, `.pth` or `.bin` file
-                of timm, Hugging Face or the authors' PyTorch code; a `.weights.h5` or `.keras`
-                file of this package; a TensorFlow SavedModel, as a folder or `.tar.gz`; the URL
-                of one of these; or a handle such as `"https://tfhub.dev/google/bit/m-r50x1/1"` or
-                `"google/bit/tensorFlow2/m-r50x1"`. A SavedModel's own function and the layer
-                made of it are compared on two images.
+            name: A name of `keras_bit.presets()`, such as `"m-r50x1"`, whose weights are
+                downloaded into Keras's cache folder. Or the path or URL of an `.npz` file in the
+                authors' layout; of a `.safetensors`, `.pth` or `.bin` file of timm, Hugging Face
+                or the authors' PyTorch code; of a `.weights.h5` or `.keras` file of this package;
+                or of a TensorFlow SavedModel, as a folder or `.tar.gz`. Or a handle such as
+                `"https://tfhub.dev/google/bit/m-r50x1/1"` or `"google/bit/tensorFlow2/m-r50x1"`.
+                A SavedModel's own function and the layer made of it are compared on two images.
             **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is damaged, of another kind, holds no BiT network or more than one,
-                or if a SavedModel's own function gives other features than the layer.
+            ValueError: If there is no such preset; if a file is damaged, of another kind, or holds
+                no BiT network, another than the preset's or more than one; or if a SavedModel's
+                own function gives other features than the layer.
             ConnectionError: If it cannot be downloaded.
         """
-        return cls.from_arrays(compared(read_weights(source)), **kwargs)
+        return cls.from_arrays(read_weights(name, network_function), **kwargs)
 
     @classmethod
-    def from_arrays(cls, arrays, **kwargs):
+    def from_weights(cls, source: str | os.PathLike, **kwargs: Any) -> "BiTBackbone":
+        """Alias of `from_preset`."""
+        return cls.from_arrays(read_weights(source, network_function), **kwargs)
+
+    @classmethod
+    def from_arrays(cls, arrays: WeightArrays, **kwargs: Any) -> "BiTBackbone":
         """Returns the backbone with the weights in `arrays`.
 
         Args:
-            arrays: What `keras_bit.weights.formats.read_weights` returns; a head is passed over.
+            arrays: What `keras_bit.weights.formats.read_weights` returns; a head is skipped.
             **kwargs: Further arguments of the layer.
 
         Raises:
@@ -167,11 +164,14 @@ class BiTBackbone(keras.layers.Layer):
         """
         depth, width = architecture_of(arrays)
         backbone = cls(depth, width, **{"kernel_epsilon": arrays.epsilon, **kwargs})
-        check_fit(backbone.weight_shapes(), arrays.without_head())
-        backbone._build_with(arrays)
+        arrays = arrays.without_head()
+        check_fit(backbone.weight_shapes(), arrays)  # before the memory for them is allocated
+        with skip_init():
+            backbone.build(ANY_SIZE)
+        assign_strictly(backbone.named_weights(), arrays)
         return backbone
 
-    def save_npz(self, path, dtype="float32"):
+    def save_npz(self, path: str | os.PathLike, dtype: str = "float32") -> None:
         """Writes the weights in the authors' layout, which their PyTorch and JAX code reads.
 
         Args:
@@ -183,23 +183,23 @@ class BiTBackbone(keras.layers.Layer):
         """
         write_npz(path, self.named_weights(), dtype)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         shape = check_image_shape(input_shape)
         for part in self._parts():
             part.build(shape)
             shape = part.compute_output_shape(shape)
 
-    def call(self, images):
-        x, poison = rescale(images, self.value_range, self.compute_dtype)
+    def call(self, images: Any) -> Any:
+        x, nan_guard = rescale(images, self.value_range, self.compute_dtype)
         features = self._feature_maps(x)["norm"]
         if self.pooling is None:
-            return features + poison
+            return features + nan_guard
         pool = ops.max if self.pooling == "max" else ops.mean
         # A mean over a thousand float16 values would lose digits, or overflow.
         wide = ops.cast(features, keras.backend.result_type(self.compute_dtype, "float32"))
-        return ops.cast(pool(wide, axis=(1, 2)), self.compute_dtype) + poison
+        return ops.cast(pool(wide, axis=(1, 2)), self.compute_dtype) + nan_guard
 
-    def stages(self, images):
+    def stages(self, images: Any) -> dict[str, Any]:
         """Returns the feature maps of all stages, for detection and segmentation.
 
         Args:
@@ -214,31 +214,32 @@ class BiTBackbone(keras.layers.Layer):
         """
         if not self.built:
             self.build(images.shape)
-        x, poison = rescale(images, self.value_range, self.compute_dtype)
-        return {name: feature + poison for name, feature in self._feature_maps(x).items()}
+        x, nan_guard = rescale(images, self.value_range, self.compute_dtype)
+        return {name: feature + nan_guard for name, feature in self._feature_maps(x).items()}
 
-    def fold(self):
-        """Returns an equal backbone for inference, its kernels standardised once and for all.
+    def fold(self) -> "BiTBackbone":
+        """Returns an equal backbone for inference, whose kernels are standardized beforehand.
 
-        The copy is not trainable: its kernels would drift from what standardisation allows.
+        It is not trainable: training would change the mean and variance of its kernels.
         """
         changes = {"standardize": False, "remat": False, "trainable": False}
         config = self.get_config() | changes
         folded = type(self).from_config(config)
-        folded.build((None, None, None, 3))
+        with skip_init():
+            folded.build(ANY_SIZE)
         self._build_if_needed()
         sources, targets = self.named_weights(), folded.named_weights()
         for name, conv, _ in self._convs():
             targets.pop(name).assign(conv.effective_kernel())
         for name, target in targets.items():
-            # JAX would share the array, and delete it when one of the two models has been run.
+            # JAX would share the array, and delete it once one of the two models has been run.
             target.assign(ops.copy(sources[name]))
         return folded
 
-    def named_weights(self):
+    def named_weights(self) -> dict[str, keras.Variable]:
         """Returns a dict from names as in the authors' npz files to variables.
 
-        Names leave out the files' leading `resnet/`. Builds the layer if needed.
+        Names lack the files' leading `resnet/`. Builds the layer if needed.
         """
         self._build_if_needed()
         weights = {name: conv.kernel for name, conv, _ in self._convs()}
@@ -247,9 +248,9 @@ class BiTBackbone(keras.layers.Layer):
             weights[f"{name}/beta"] = norm.beta
         return weights
 
-    def weight_shapes(self):
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Returns a dict from the names of `named_weights` to shapes, without building anything."""
-        shapes = {
+        shapes: dict[str, tuple[int, ...]] = {
             name: (conv.kernel_size, conv.kernel_size, channels, conv.filters)
             for name, conv, channels in self._convs()
         }
@@ -257,17 +258,17 @@ class BiTBackbone(keras.layers.Layer):
             shapes |= {f"{name}/gamma": (channels,), f"{name}/beta": (channels,)}
         return shapes
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         shape = check_image_shape(input_shape)
         for part in self._parts():
             shape = part.compute_output_shape(shape)
         return tuple(shape) if self.pooling is None else (shape[0], shape[-1])
 
-    def compute_output_spec(self, images):
+    def compute_output_spec(self, images: Any) -> keras.KerasTensor:
         check_image_dtype(images.dtype, self.value_range)
         return keras.KerasTensor(self.compute_output_shape(images.shape), self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "depth": self.depth,
@@ -294,20 +295,7 @@ class BiTBackbone(keras.layers.Layer):
 
     def _build_if_needed(self):
         if not self.built:
-            self.build((None, None, None, 3))
-
-    def _build_with(self, arrays):
-        """Builds the layer with the values of `arrays`, which take memory once and not twice."""
-        initializers = {}
-        for name, conv, _ in self._convs():
-            initializers[conv] = conv.kernel_initializer
-            conv.kernel_initializer = functools.partial(_given_value, arrays, name)
-        self.build((None, None, None, 3))
-        for conv, initializer in initializers.items():
-            conv.kernel_initializer = initializer
-        for name, norm, _ in self._norms():
-            norm.gamma.assign(arrays[f"{name}/gamma"])
-            norm.beta.assign(arrays[f"{name}/beta"])
+            self.build(ANY_SIZE)
 
     def _units(self):
         for block in self.blocks:
@@ -341,30 +329,20 @@ class BiTBackbone(keras.layers.Layer):
         return maps
 
 
-def _given_value(arrays, name, shape, dtype=None):
-    return ops.convert_to_tensor(arrays[name], dtype)
+def network_function(arrays: WeightArrays) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function that a network with these weights computes, to verify SavedModels.
 
-
-def compared(arrays):
-    """Returns `arrays`, of a SavedModel after its own function was compared with the network.
-
-    Raises:
-        ValueError: If no way to read the SavedModel gives a network with the same outputs.
+    It takes images (n, height, width, 3) in [0, 1] and returns features, or logits where the
+    arrays have a head.
     """
-    if arrays.folder is None:
-        return arrays
+    backbone = BiTBackbone.from_arrays(arrays, dtype="float32")
+    head = arrays.only_head()
 
-    def network(arrays):
-        backbone = BiTBackbone.from_arrays(arrays, dtype="float32")
-        head = arrays.only_head()
+    def outputs(images):
+        features = ops.convert_to_numpy(backbone(ops.convert_to_tensor(images)))
+        return features @ head["head/kernel"] + head["head/bias"] if head else features
 
-        def outputs(images):
-            features = ops.convert_to_numpy(backbone(ops.convert_to_tensor(images)))
-            return features @ head["head/kernel"] + head["head/bias"] if head else features
-
-        return outputs
-
-    return verified(arrays.folder, network)
+    return outputs
 
 
 def _units_of(depth):

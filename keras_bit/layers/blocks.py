@@ -1,7 +1,8 @@
-"""The parts of BiT's network: root block, pre-activated convolution, bottleneck unit, block.
+"""The blocks of BiT's network: root block, pre-activated convolution, bottleneck unit, block.
 
-They are named as in the authors' released files, so that an array is found by its path. Each hands
-`conv_options`, further arguments of `StandardizedConv2D`, on to its convolutions.
+They are named as in the authors' released files, so that an array is found by its path.
+`conv_options` are further arguments of every `StandardizedConv2D` inside. The root block and the
+blocks are layers of the models that `BiTBackbone.stages` makes, and are saved with them.
 """
 
 import keras
@@ -13,7 +14,7 @@ from keras_bit.layers.standardized_conv import StandardizedConv2D
 
 
 def norm_relu(channels, dtype):
-    """Returns the group norm with ReLU that stands before every convolution but the first."""
+    """Returns the group norm with ReLU that precedes every convolution but the first."""
     groups = choose_groups(channels)
     return GroupNorm(groups, activation="relu", dtype=dtype, name="group_norm")
 
@@ -40,13 +41,15 @@ class RootBlock(keras.layers.Layer):
 
     def call(self, images):
         x = self.conv(images)
-        # Zeros, not the -inf of "same" pooling: no ReLU stands before, so that a border of
-        # negative values must become zero, as it was when the weights were trained.
+        # Zeros, not the -inf of "same" pooling: without a ReLU before it, a border of negative
+        # values must become zero, as it was when the weights were trained.
         x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         return ops.max_pool(x, 3, 2, "valid", data_format="channels_last")
 
     def compute_output_shape(self, input_shape):
-        return _halve(self.conv.compute_output_shape(input_shape))
+        batch, *edges, channels = self.conv.compute_output_shape(input_shape)
+        halves = (None if edge is None else (edge + 1) // 2 for edge in edges)
+        return (batch, *halves, channels)
 
     def get_config(self):
         return {
@@ -65,7 +68,6 @@ class PreActivatedConv(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.input_filters = input_filters
-        self.conv_options = conv_options or {}
         self.norm = norm_relu(input_filters, self.dtype_policy)
         self.conv = StandardizedConv2D(
             filters,
@@ -73,7 +75,7 @@ class PreActivatedConv(keras.layers.Layer):
             strides,
             dtype=self.dtype_policy,
             name="standardized_conv2d",
-            **self.conv_options,
+            **conv_options or {},
         )
 
     def build(self, input_shape):
@@ -86,16 +88,6 @@ class PreActivatedConv(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "input_filters": self.input_filters,
-            "filters": self.conv.filters,
-            "kernel_size": self.conv.kernel_size,
-            "strides": self.conv.strides,
-            "conv_options": self.conv_options,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_bit")
 class BottleneckUnit(keras.layers.Layer):
@@ -106,16 +98,15 @@ class BottleneckUnit(keras.layers.Layer):
         self.input_filters = input_filters
         self.filters = filters
         self.strides = strides
-        self.conv_options = conv_options or {}
         wide = 4 * filters
-        options = {"conv_options": self.conv_options, "dtype": self.dtype_policy}
+        options = {"conv_options": conv_options, "dtype": self.dtype_policy}
         self.a = PreActivatedConv(input_filters, filters, 1, name="a", **options)
         self.b = PreActivatedConv(filters, filters, 3, strides, name="b", **options)
         self.c = PreActivatedConv(filters, wide, 1, name="c", **options)
         self.proj = None
         if strides > 1 or input_filters != wide:
             self.proj = StandardizedConv2D(
-                wide, 1, strides, dtype=self.dtype_policy, name="proj", **self.conv_options
+                wide, 1, strides, dtype=self.dtype_policy, name="proj", **conv_options or {}
             )
 
     def build(self, input_shape):
@@ -126,7 +117,7 @@ class BottleneckUnit(keras.layers.Layer):
             input_shape = part.compute_output_shape(input_shape)
 
     def call(self, x):
-        # The projection sees the normalised input, the plain shortcut the raw one.
+        # The projection takes the normalized input, the identity shortcut the raw one.
         normalized = self.a.norm(x)
         shortcut = x if self.proj is None else self.proj(normalized)
         return self.c(self.b(self.a.conv(normalized))) + shortcut
@@ -134,21 +125,12 @@ class BottleneckUnit(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return self.c.compute_output_shape(self.b.compute_output_shape(input_shape))
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "input_filters": self.input_filters,
-            "filters": self.filters,
-            "strides": self.strides,
-            "conv_options": self.conv_options,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_bit")
 class Block(keras.layers.Layer):
     """Bottleneck units at one resolution; the first may halve it.
 
-    With `remat` the backward pass computes the maps inside of a unit again, from the unit's input.
+    With `remat` the backward pass recomputes the activations inside a unit from the unit's input.
     """
 
     def __init__(
@@ -197,12 +179,3 @@ class Block(keras.layers.Layer):
             "conv_options": self.conv_options,
             "remat": self.remat,
         }
-
-
-def _halve(shape):
-    batch, height, width, channels = shape
-    return (
-        batch,
-        *(None if edge is None else (edge + 1) // 2 for edge in (height, width)),
-        channels,
-    )

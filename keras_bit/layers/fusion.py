@@ -1,29 +1,29 @@
-"""Few passes over memory: pieces of a layer that are compiled together, and sums read once."""
+"""Few passes over memory: functions that are compiled as one operation, and fused sums."""
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
 
-# Compiling a piece takes about 0.15 s, which maps of fewer values an image do not win back.
-FEWEST_VALUES = 2**16
-MOST_ROWS_AT_ONCE = 8
-MOST_COMPLEX_CHANNELS = 512  # with more, XLA on a CPU makes scalar code again
+from keras_bit.core.device import runs_on_cpu
+
+# Compiling a function takes about 0.15 s, which smaller feature maps do not win back.
+MIN_VALUES = 2**16
+MAX_CHUNK_SIZE = 8
+MAX_COMPLEX_CHANNELS = 512  # with more, XLA on a CPU generates scalar code again
 
 
-def fused(function):
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """Makes `function` one operation of TensorFlow's graphs, compiled with XLA where that pays.
 
-    A graph that is not compiled as a whole, as Keras's are on a CPU, runs a piece of it one
-    operation after another, each a pass over memory. Small maps, and those whose size is not known
-    when the graph is made, are not worth compiling: each size is compiled anew. They too are
-    traced once for each size and not at every call, of which a deep network has hundreds. Under
-    JAX, and in eager mode, nothing is changed.
-
-    Args:
-        function: Takes tensors, of which the first is a map (batch, height, width, channels), and
-            Python values by name; returns tensors.
+    A graph that is not compiled as a whole, as Keras's are on a CPU, runs a function one operation
+    after another, each a pass over memory. Small feature maps, and those of a size unknown when
+    the graph is traced, are not worth compiling: every size is compiled separately. They too are
+    traced once per size instead of at every call, of which a deep network has hundreds. On JAX,
+    and in eager mode, nothing changes. Tensors are positional arguments, Python values keywords.
     """
 
     @functools.cache
@@ -41,10 +41,11 @@ def fused(function):
     return call
 
 
-def held_back(x, upstream):
-    """Returns `x`, with which a graph of TensorFlow does nothing before `upstream` is there.
+def with_control_dependency(x: Any, upstream: Any) -> Any:
+    """Returns `x` with a control dependency on `upstream` in TensorFlow's graphs.
 
-    A gradient would otherwise begin with what it can make of `x` alone, and keep that in memory.
+    Without it a gradient would begin with what it can compute from `x` alone, and keep the result
+    in memory until `upstream` arrives.
     """
     if keras.backend.backend() != "tensorflow" or _is_eager(x):
         return x
@@ -54,25 +55,21 @@ def held_back(x, upstream):
         return tf.identity(x)
 
 
-def row_sums(terms, *arrays):
-    """Sums of two terms over the rows of arrays (batch, rows, channels), in few passes over them.
+def row_sums(terms: Callable[..., tuple[Any, Any]], *arrays: Any) -> tuple[Any, Any]:
+    """Sums two terms over the rows of arrays (batch, rows, channels), in few passes over them.
 
-    Args:
-        terms: Function of arrays (batch, any rows, channels) to a tuple of two of them.
-        *arrays: What it is given; all of the same shape.
-
-    Returns:
-        The sums of both terms, (batch, channels).
+    `terms` maps arrays (batch, any rows, channels) to two of them; the sums are (batch, channels).
     """
-    at_once = _rows_at_once(arrays[0])
-    if at_once == 1:
-        return tuple(ops.sum(term, axis=1) for term in terms(*arrays))
+    chunk_size = _chunk_size(arrays[0])
+    if chunk_size == 1:
+        first, second = terms(*arrays)
+        return ops.sum(first, axis=1), ops.sum(second, axis=1)
     _, rows, channels = arrays[0].shape
-    split = [ops.reshape(x, (-1, rows // at_once, at_once, channels)) for x in arrays]
-    rows_of = (ops.unstack(x, axis=2) for x in split)
+    chunks = [ops.reshape(x, (-1, rows // chunk_size, chunk_size, channels)) for x in arrays]
+    rows_of = (ops.unstack(x, axis=2) for x in chunks)
     parts = [terms(*at_row) for at_row in zip(*rows_of, strict=True)]
     first, second = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
-    if len(arrays) == 1 or channels > MOST_COMPLEX_CHANNELS:
+    if len(arrays) == 1 or channels > MAX_COMPLEX_CHANNELS:
         return ops.sum(first, axis=1), ops.sum(second, axis=1)
     # XLA would read the arrays for each of two sums, but a complex number is one. Only gradients
     # read two arrays: forward passes are also converted for LiteRT, which has no complex numbers.
@@ -91,29 +88,25 @@ def _complex(real, imaginary):
 
 
 def _is_large(x):
-    """Whether a map's size is known, and so large that compiling for it pays."""
+    """Whether the size of `x` is known, and so large that compiling for it pays."""
     sizes = x.shape[1:]
-    return None not in sizes and math.prod(sizes) >= FEWEST_VALUES
+    return None not in sizes and math.prod(sizes) >= MIN_VALUES
 
 
-def _rows_at_once(x):
-    """How many rows are added up before the sum proper; 1 where that has no use.
+def _chunk_size(x):
+    """How many rows are added elementwise before the sum proper; 1 where that has no use.
 
-    XLA on a CPU makes vector code of a sum alone, but scalar code of a sum and what it sums up,
-    six times as slow. Added up by name, a few rows at once are plain arithmetic, which it turns
-    into vector code: the sum proper is left with an eighth of the values.
+    XLA on a CPU generates vector code for a sum alone, but scalar code, six times as slow, for a
+    sum together with the computation of its terms. Adding the rows of a chunk elementwise is
+    plain arithmetic, which XLA vectorizes; the sum proper then reads an eighth of the values.
     """
-    if not _is_large(x) or _is_eager(x) or not _runs_on_cpu():
+    if not _is_large(x) or _is_eager(x) or not runs_on_cpu():
         return 1
-    return next(step for step in range(MOST_ROWS_AT_ONCE, 0, -1) if x.shape[1] % step == 0)
-
-
-def _runs_on_cpu():
-    return all(device.startswith("cpu") for device in keras.distribution.list_devices())
+    return next(size for size in range(MAX_CHUNK_SIZE, 0, -1) if x.shape[1] % size == 0)
 
 
 def _is_eager(x):
-    """Whether operations on `x` are run one by one, and not traced."""
+    """Whether operations on `x` are executed one by one, and not traced."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

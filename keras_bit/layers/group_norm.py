@@ -1,17 +1,20 @@
-"""Group normalisation with an activation, in few passes over memory."""
+"""Group normalization with an activation, in few passes over memory."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_bit.checks import check_integer, check_positive_number
-from keras_bit.layers.fusion import fused, held_back, row_sums
+from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.layers.fusion import fused, row_sums, with_control_dependency
 
 
-def choose_groups(channels, most=32):
-    """The number of groups for a layer of `channels` channels.
+def choose_groups(channels: int, most: int = 32) -> int:
+    """Returns the number of groups for a layer of `channels` channels.
 
-    BiT has 32 groups everywhere, two or more channels in each. Where 32 does not divide the
-    channels, or would leave a channel to itself (narrow networks), it is the largest smaller
+    BiT has 32 groups everywhere, with two or more channels in each. Where 32 does not divide the
+    channels, or would leave groups of one channel (narrow networks), it is the largest smaller
     number that divides them into groups of at least two.
 
     >>> choose_groups(2048), choose_groups(64), choose_groups(32), choose_groups(80)
@@ -21,20 +24,11 @@ def choose_groups(channels, most=32):
 
 
 def group_norm(x, gamma, beta, groups, epsilon, relu=False):
-    """Normalises groups of channels (Wu & He 2018, arXiv 1803.08494), scales and offsets them.
+    """Normalizes groups of channels (Wu & He 2018, arXiv 1803.08494), scales and offsets them.
 
-    Its gradient is written by hand: it reads `x` and the gradient of the outputs twice each and
-    keeps nothing of the size of `x` but `x` itself, in its own precision.
-
-    Args:
-        x: Tensor (batch, height, width, channels), float.
-        gamma, beta: Tensors (channels,), float32, or float64 where `x` is: the statistics' dtype.
-        groups: Integer, a divisor of the channels.
-        epsilon: Positive float, added to the variance inside the root.
-        relu: Whether a ReLU follows.
-
-    Returns:
-        Tensor of the shape and dtype of `x`.
+    Its gradient is written by hand: it reads `x` and the gradient of the outputs twice each, and
+    the only saved activation is `x` (batch, height, width, channels), in its own precision.
+    Statistics have the dtype of `gamma` and `beta`, (channels,).
     """
     options = {"groups": groups, "relu": relu}
 
@@ -43,7 +37,7 @@ def group_norm(x, gamma, beta, groups, epsilon, relu=False):
         outputs, *statistics = _forward(x, gamma, beta, epsilon=epsilon, **options)
 
         def gradient(upstream):
-            inputs = held_back(x, upstream)
+            inputs = with_control_dependency(x, upstream)
             return _backward(inputs, upstream, gamma, beta, *statistics, **options)
 
         return outputs, gradient
@@ -53,63 +47,63 @@ def group_norm(x, gamma, beta, groups, epsilon, relu=False):
 
 @fused
 def _forward(x, gamma, beta, *, groups, epsilon, relu):
-    """The normalised map, and the groups' means and inverse deviations (batch, groups, 1)."""
+    """The normalized map, and the groups' means and rstds (batch, groups, 1)."""
     pixels = _flatten(x)
     count = ops.cast(ops.shape(pixels)[1], gamma.dtype)
     # Moments about some value of the channel itself: one pass, and no loss of digits where the
-    # mean dwarfs the deviation.
+    # mean is much larger than the deviation.
     middle = ops.shape(pixels)[1] // 2
-    pilot = ops.cast(pixels[:, middle : middle + 1], gamma.dtype)
+    shift = ops.cast(pixels[:, middle : middle + 1], gamma.dtype)
 
     def powers(pixels):
-        deviation = ops.cast(pixels, gamma.dtype) - pilot
+        deviation = ops.cast(pixels, gamma.dtype) - shift
         return deviation, ops.square(deviation)
 
-    shift, square = (total / count for total in row_sums(powers, pixels))
-    variances = ops.maximum(square - ops.square(shift), 0.0)
+    first, second = (total / count for total in row_sums(powers, pixels))
+    variances = ops.maximum(second - ops.square(first), 0.0)
     mean, variance = _group_moments(
-        *(_grouped(values, groups) for values in (shift + pilot[:, 0], variances))
+        *(_grouped(values, groups) for values in (first + shift[:, 0], variances))
     )
-    root = ops.rsqrt(variance + epsilon)
-    scale, offset = _scale_and_offset(gamma, beta, mean, root)
+    rstd = ops.rsqrt(variance + epsilon)
+    scale, offset = _scale_and_offset(gamma, beta, mean, rstd)
     outputs = ops.cast(pixels, gamma.dtype) * scale + offset
     outputs = ops.relu(outputs) if relu else outputs
-    return ops.reshape(ops.cast(outputs, x.dtype), ops.shape(x)), mean, root
+    return ops.reshape(ops.cast(outputs, x.dtype), ops.shape(x)), mean, rstd
 
 
 @fused
-def _backward(x, upstream, gamma, beta, mean, root, *, groups, relu):
+def _backward(x, upstream, gamma, beta, mean, rstd, *, groups, relu):
     """The gradients of `x`, `gamma` and `beta`."""
     pixels, upstream = _flatten(x), _flatten(upstream)
-    scale, offset = _scale_and_offset(gamma, beta, mean, root)
+    scale, offset = _scale_and_offset(gamma, beta, mean, rstd)
     means = _per_channel(mean, gamma)
 
-    def of_normalized(pixels, upstream):
+    def before_relu(pixels, upstream):
         upstream = ops.cast(upstream, gamma.dtype)
         if not relu:
             return upstream
-        passed = ops.cast(pixels, gamma.dtype) * scale + offset > 0
-        return ops.where(passed, upstream, ops.zeros_like(upstream))
+        positive = ops.cast(pixels, gamma.dtype) * scale + offset > 0
+        return ops.where(positive, upstream, ops.zeros_like(upstream))
 
     def terms(pixels, upstream):
-        upstream = of_normalized(pixels, upstream)
+        upstream = before_relu(pixels, upstream)
         return upstream, upstream * (ops.cast(pixels, gamma.dtype) - means)
 
-    by_beta, by_gamma = (_grouped(t, groups) for t in row_sums(terms, pixels, upstream))
-    by_gamma = by_gamma * root
-    # Through the mean and the variance each value moves all others of its group.
+    grad_beta, grad_gamma = (_grouped(t, groups) for t in row_sums(terms, pixels, upstream))
+    grad_gamma = grad_gamma * rstd
+    # Through the mean and the variance each value changes all others of its group.
     grouped_gamma = ops.reshape(gamma, (groups, -1))
     size = ops.cast(ops.shape(pixels)[1] * grouped_gamma.shape[1], gamma.dtype)
-    share = root / size
-    slope = share * root * ops.sum(grouped_gamma * by_gamma, -1, keepdims=True)
-    shift = share * ops.sum(grouped_gamma * by_beta, -1, keepdims=True)
+    share = rstd / size
+    slope = share * rstd * ops.sum(grouped_gamma * grad_gamma, -1, keepdims=True)
+    constant = share * ops.sum(grouped_gamma * grad_beta, -1, keepdims=True)
     deviation = ops.cast(pixels, gamma.dtype) - means
-    by_x = of_normalized(pixels, upstream) * scale - deviation * _per_channel(slope, gamma)
-    by_x = ops.cast(by_x - _per_channel(shift, gamma), x.dtype)
-    by_gamma, by_beta = (
-        ops.reshape(ops.sum(values, axis=0), gamma.shape) for values in (by_gamma, by_beta)
+    grad_x = before_relu(pixels, upstream) * scale - deviation * _per_channel(slope, gamma)
+    grad_x = ops.cast(grad_x - _per_channel(constant, gamma), x.dtype)
+    grad_gamma, grad_beta = (
+        ops.reshape(ops.sum(values, axis=0), gamma.shape) for values in (grad_gamma, grad_beta)
     )
-    return ops.reshape(by_x, ops.shape(x)), by_gamma, by_beta
+    return ops.reshape(grad_x, ops.shape(x)), grad_gamma, grad_beta
 
 
 def _flatten(x):
@@ -128,14 +122,14 @@ def _grouped(values, groups):
 def _per_channel(values, gamma):
     """Values of groups (batch, groups, 1) as those of their channels (batch, 1, channels)."""
     groups, channels = values.shape[1], gamma.shape[0]
-    # Not `ops.repeat`, of which TensorFlow's graphs make thirty operations.
+    # Not `ops.repeat`, which becomes thirty operations in TensorFlow's graphs.
     spread = values * ops.ones((channels // groups,), values.dtype)
     return ops.reshape(spread, (-1, 1, channels))
 
 
-def _scale_and_offset(gamma, beta, mean, root):
-    """What the values of an image's channels are multiplied with, and what is then added."""
-    scale = gamma * _per_channel(root, gamma)
+def _scale_and_offset(gamma, beta, mean, rstd):
+    """What the values of each channel are multiplied by, and what is then added."""
+    scale = gamma * _per_channel(rstd, gamma)
     return scale, beta - _per_channel(mean, gamma) * scale
 
 
@@ -149,18 +143,18 @@ def _group_moments(means, variances):
 
 @keras.saving.register_keras_serializable(package="keras_bit")
 class GroupNorm(keras.layers.Layer):
-    """Group normalisation (Wu & He 2018, arXiv 1803.08494), then an activation.
+    """Group normalization (Wu & He 2018, arXiv 1803.08494), then an activation.
 
     Computes what `keras.layers.GroupNormalization` computes. Moments are taken per channel and
-    only then folded into groups, so that the feature map is never reshaped, and normalisation,
+    only then folded into groups, so that the feature map is never reshaped, and normalization,
     scale and offset become a single multiplication and addition. Statistics are in float32
     under every precision policy.
 
     Args:
         groups: Integer, a divisor of the channels.
-        epsilon: Positive float, added to the variance inside the root; 1e-5 as in the authors'
-            code (Keras's default is 1e-3).
-        activation: Activation of the normalised map, by Keras's names; `None` for none.
+        epsilon: Positive float, added to the variance inside the square root; 1e-5 as in the
+            authors' code (Keras's default is 1e-3).
+        activation: Activation of the normalized map, as Keras's layers take it; `None` for none.
 
     Input and output shape: (batch, height, width, channels), float.
 
@@ -174,20 +168,22 @@ class GroupNorm(keras.layers.Layer):
     (1, 8, 8, 64)
     """
 
-    def __init__(self, groups=32, *, epsilon=1e-5, activation=None, **kwargs):
+    def __init__(
+        self, groups: int = 32, *, epsilon: float = 1e-5, activation: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.groups = check_integer("groups", groups, minimum=1)
         self.epsilon = check_positive_number("epsilon", epsilon)
         self.activation = keras.activations.get(activation)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         channels = input_shape[-1]
         if channels is None or channels % self.groups:
             raise ValueError(
                 "`groups` must divide the number of channels. "
                 f"Received: groups={self.groups}, input_shape={tuple(input_shape)}"
             )
-        # Kept out of autocasting: the multiplication below is done in float32.
+        # Not autocast: `call` multiplies in float32.
         self.gamma = self.add_weight(
             name="gamma", shape=(channels,), initializer="ones", autocast=False
         )
@@ -195,17 +191,17 @@ class GroupNorm(keras.layers.Layer):
             name="beta", shape=(channels,), initializer="zeros", autocast=False
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         wide = keras.backend.result_type(self.compute_dtype, "float32")
         gamma, beta = ops.cast(self.gamma, wide), ops.cast(self.beta, wide)
         relu = self.activation is keras.activations.relu
         outputs = group_norm(inputs, gamma, beta, self.groups, self.epsilon, relu)
         return outputs if relu else self.activation(outputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "groups": self.groups,

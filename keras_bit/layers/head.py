@@ -1,15 +1,17 @@
 """The classification head of BiT."""
 
+from typing import Any
+
 import keras
 
-from keras_bit.checks import check_integer
+from keras_bit.core.arguments import check_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_bit")
 class ZeroInitHead(keras.layers.Dense):
     """A dense layer to class logits whose kernel and bias start at zero.
 
-    With zeros the first update moves the head alone and sends no noise into the pretrained
+    With zeros the first update changes only the head, and no noise reaches the pretrained
     network (paper, section 3.3; authors' `bit_tf2/models.py`). Logits are float32 whatever the
     precision policy, so that the softmax in the loss is exact: use
     `keras.losses.CategoricalCrossentropy(from_logits=True)`.
@@ -33,15 +35,15 @@ class ZeroInitHead(keras.layers.Dense):
 
     def __init__(
         self,
-        num_classes,
+        num_classes: int,
         *,
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        dtype="float32",
-        **kwargs,
-    ):
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        dtype: Any = "float32",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             units=check_integer("num_classes", num_classes, minimum=1),
             kernel_initializer="zeros",
@@ -60,14 +62,15 @@ class ZeroInitHead(keras.layers.Dense):
             )
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
+        """The number of classes."""
         return self.units
 
-    def named_weights(self):
-        """Returns a dict from `head/kernel` and `head/bias` to variables; see the backbone's."""
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """Returns a dict from `head/kernel` and `head/bias` to variables, as the backbone's."""
         return {"head/kernel": self.kernel, "head/bias": self.bias}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for fixed in ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer"):
             del config[fixed]

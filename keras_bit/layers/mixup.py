@@ -1,9 +1,11 @@
-"""MixUp as BiT uses it: one weight a batch, each image mixed with its mirror in the batch."""
+"""MixUp as BiT uses it: one weight for a batch, which is mixed with itself reversed."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_bit.checks import check_positive_number
+from keras_bit.core.arguments import check_positive_number
 
 
 @keras.saving.register_keras_serializable(package="keras_bit")
@@ -22,11 +24,11 @@ class MixUp(keras.layers.Layer):
         alpha: Positive float, both parameters of the Beta distribution. BiT-HyperRule takes 0.1
             for data sets of 20,000 images and more (paper, section 3.3).
         seed: Integer. The same seed gives the same sequence of weights in every run, and the
-            sequence goes on from epoch to epoch. In `Dataset.map` leave `num_parallel_calls` at
-            its default: parallel calls take the weights in no fixed order.
+            sequence continues from epoch to epoch. In `Dataset.map` leave `num_parallel_calls` at
+            its default: parallel calls draw the weights in no fixed order.
 
     Call arguments:
-        images: Tensor (batch, height, width, channels), float or uint8 - or a tuple
+        images: Tensor (batch, height, width, channels), float or uint8; or a tuple
             `(images, labels)` or `(images, labels, sample_weight)`, or a dict with the keys
             `"images"`, `"labels"` and, if wanted, `"sample_weight"`. Tuples and dicts come back
             as such; separate arguments come back as a tuple. Of a dict with the keys `"images"`
@@ -42,30 +44,36 @@ class MixUp(keras.layers.Layer):
     Raises:
         ValueError: If `alpha` is not positive, labels are class ids or missing, images are not
             batched, or the batch sizes differ; if a batch that comes with its weight is split over
-            the replicas of a `tf.distribute` strategy, which would part images from partners.
+            the replicas of a `tf.distribute` strategy, which would separate images that belong
+            together.
 
     Example:
 
-    >>> dataset = tf.data.Dataset.from_tensor_slices((images, one_hot_labels)).batch(64)
+    >>> import numpy as np
+    >>> import tensorflow as tf
+    >>> images, labels = np.zeros((8, 32, 32, 3), "float32"), np.eye(8, dtype="float32")
+    >>> dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
     >>> dataset = dataset.map(keras_bit.MixUp(alpha=0.1, seed=0))
     """
 
-    def __init__(self, alpha=0.1, seed=None, **kwargs):
-        # `mix` casts by itself: float16 would be too coarse for images in [0, 255].
+    def __init__(self, alpha: float = 0.1, seed: int | None = None, **kwargs: Any) -> None:
+        # `mix` casts itself: float16 would be too coarse for images in [0, 255].
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
         self.alpha = check_positive_number("alpha", alpha)
         self.seed = seed
         self.generator = keras.random.SeedGenerator(seed)
-        self._tensorflow_state = None
+        self._tensorflow_state: Any = None
 
-    def __call__(self, images, *args, **kwargs):
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
         if keras.backend.backend() != "tensorflow" and _on_tensorflow(_first_tensor(images)):
             # In a tf.data pipeline Keras on another backend would convert the tensors to its own.
             return self.call(images, *args, **kwargs)
         return super().__call__(images, *args, **kwargs)
 
-    def call(self, images, labels=None, sample_weight=None, training=True):
+    def call(
+        self, images: Any, labels: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
         if _has_weight(images):
             _check_one_replica()
             return _mix_with_reversed(images["images"], images["weight"][:, None, None, None])
@@ -75,13 +83,13 @@ class MixUp(keras.layers.Layer):
         parts = images if isinstance(images, (tuple, list)) else (images, labels, sample_weight)
         return self._mix_parts(tuple(part for part in parts if part is not None), training)
 
-    def draw_weight(self, seed=None):
+    def draw_weight(self, seed: Any = None) -> Any:
         """Draws one mixing weight.
 
         Args:
             seed: Integer tensor of shape (2,); the weight is then a pure function of it
-                (another one where XLA compiles TensorFlow's code, whose uniform numbers are
-                others). `None` takes the next of the layer's own sequence.
+                (a different one where XLA compiles TensorFlow's code, which changes the random
+                numbers). With `None` it is the next of the layer's own sequence.
 
         Returns:
             A float32 scalar in [0, 1] from Beta(`alpha`, `alpha`).
@@ -91,13 +99,15 @@ class MixUp(keras.layers.Layer):
             return _tensorflow_beta(self.alpha, seed)
         return _jax_beta(self.alpha, seed)
 
-    def mix(self, images, labels, weight, sample_weight=None):
+    def mix(
+        self, images: Any, labels: Any, weight: Any, sample_weight: Any = None
+    ) -> tuple[Any, ...]:
         """Mixes a batch with itself reversed, under a given weight; a pure function.
 
         Args:
             images: Tensor (batch, height, width, channels).
             labels: Tensor (batch, classes), one-hot or soft.
-            weight: Float32 scalar in [0, 1], the part of the batch in its own order.
+            weight: Float32 scalar in [0, 1], the share of the batch in its own order.
             sample_weight: Tensor (batch,), or `None`.
 
         Returns:
@@ -106,21 +116,24 @@ class MixUp(keras.layers.Layer):
         parts = (images, labels) if sample_weight is None else (images, labels, sample_weight)
         return tuple(_mix_with_reversed(part, weight) for part in parts)
 
-    def compute_output_shape(self, images_shape, labels_shape=None, sample_weight_shape=None):
+    def compute_output_shape(
+        self, images_shape: Any, labels_shape: Any = None, sample_weight_shape: Any = None
+    ) -> Any:
         if _has_weight(images_shape):
             return images_shape["images"]
         shapes = (images_shape, labels_shape, sample_weight_shape)
         return images_shape if labels_shape is None else tuple(s for s in shapes if s is not None)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha, "seed": self.seed}
 
     def _mix_parts(self, parts, training):
         if not training:
             return parts
         _check_parts(parts)
-        weight = self.draw_weight(self._next_tensorflow_seed(parts[0]))
-        return self.mix(*parts[:2], weight, *parts[2:])
+        images, labels, *sample_weight = parts
+        weight = self.draw_weight(self._next_tensorflow_seed(images))
+        return self.mix(images, labels, weight, *sample_weight)
 
     def _next_tensorflow_seed(self, images):
         """The next seed where tf.data runs under another backend, else `None`."""
@@ -171,9 +184,9 @@ def _tensorflow_beta(alpha, seed):
     import tensorflow as tf
     import tensorflow_probability as tfp
 
-    # The quantile of a uniform number, for TFP's sampler picks its code when a graph is optimized:
-    # where none is, it gives other numbers, or fails. `keras.random.beta` takes the quotient of
-    # two gamma variates, which is 0 / 0 for small alphas.
+    # The quantile of a uniform number, for TFP's sampler chooses its code when a graph is
+    # optimized: without that, it gives other numbers, or fails. `keras.random.beta` takes the
+    # quotient of two gamma variates, which is 0 / 0 for small alphas.
     # Casting wraps 64-bit seeds around; stateless seeds have 32 bits.
     uniform = tf.random.stateless_uniform((), tf.cast(seed, "int32"))
     alpha = tf.constant(alpha, "float32")
@@ -199,7 +212,7 @@ def _split_dict(data):
 def _check_parts(parts):
     if len(parts) not in (2, 3):
         raise ValueError(
-            "`labels` must be given together with `images`, for both are mixed alike. "
+            "`labels` must be given together with `images`: both are mixed. "
             f"Received: {len(parts)} tensors. Pass `(images, labels)`."
         )
     images, labels = parts[:2]
@@ -240,7 +253,7 @@ def _first_tensor(data):
 
 
 def _on_tensorflow(x):
-    """Whether `x` is a tensor of TensorFlow, told without importing it."""
+    """Whether `x` is a tensor of TensorFlow; does not import it."""
     return type(x).__module__.partition(".")[0] == "tensorflow"
 
 

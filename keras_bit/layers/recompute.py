@@ -1,19 +1,18 @@
-"""Layers whose inner values are computed again in the backward pass instead of kept until then."""
+"""Layers whose activations are recomputed in the backward pass instead of saved until then."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
 
-def recomputed(layer, x):
-    """Returns `layer(x)`, for whose gradient only `x` is kept (Chen et al. 2016, arXiv 1604.06174).
+def recomputed(layer: keras.layers.Layer, x: Any) -> Any:
+    """Returns `layer(x)`, saving only `x` for its gradient (Chen et al. 2016, arXiv 1604.06174).
 
-    Not `keras.remat(layer)(x)`: on JAX that takes the variables of the layer's first trace, which
-    are constants to every later one, and so loses their gradients; and XLA for CPUs, which heeds
-    no optimization barrier, merges what is computed again with what was computed first.
-
-    Args:
-        layer: A built layer without state other than its weights.
-        x: Tensor. A symbolic one, which has no gradient, is passed on.
+    Not `keras.remat(layer)(x)`: on JAX that uses the variables of the layer's first trace, which
+    are constants to every later one, and so loses their gradients; and XLA for CPUs, which ignores
+    optimization barriers, merges what is recomputed with what was computed first. The layer must
+    be built and have no state other than its weights.
     """
     if isinstance(x, keras.KerasTensor):
         return layer(x)

@@ -1,24 +1,48 @@
-"""Convolution with weight standardisation."""
+"""Convolution with weight standardization."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_bit.checks import check_integer, check_positive_number
+from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.layers.fusion import fused, row_sums
 
-# As in the authors' code; inside the root. timm's and Hugging Face's ports use 1e-8.
+# As in the authors' code; inside the square root. timm's and Hugging Face's ports use 1e-8.
 EPSILON = 1e-10
+_skips_init = contextvars.ContextVar("skips_init", default=False)
 
 
-def standardize_kernel(kernel, epsilon=EPSILON):
+@contextlib.contextmanager
+def skip_init() -> Iterator[None]:
+    """Layers built inside have uninitialized kernels, to be assigned afterwards.
+
+    Generating random kernels for a large network would take longer than reading its weights, and
+    memory besides.
+    """
+    token = _skips_init.set(True)
+    try:
+        yield
+    finally:
+        _skips_init.reset(token)
+
+
+def _uninitialized(shape, dtype):
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.raw_ops.Empty(shape=shape, dtype=dtype)  # `ops.empty` writes zeros
+    return ops.empty(shape, dtype)
+
+
+def standardize_kernel(kernel: Any, epsilon: float = EPSILON) -> Any:
     """Gives every output channel of a kernel (height, width, in, out) mean 0 and variance 1.
 
-    Args:
-        kernel: Float32 or float64 tensor; `epsilon` would vanish in float16.
-        epsilon: Positive float, added to the (biased) variance inside the root.
-
-    Returns:
-        Tensor of the same shape and dtype. Its gradient, written by hand, keeps the kernel alone.
+    `epsilon`, which would vanish in float16, is added to the biased variance inside the square
+    root. The gradient, written by hand, saves only the kernel.
     """
 
     @ops.custom_gradient
@@ -32,52 +56,52 @@ def standardize_kernel(kernel, epsilon=EPSILON):
 
 @fused
 def _standardize(kernel, *, epsilon):
-    """A kernel (1, rows, out) standardised; the means and inverse deviations (1, 1, out)."""
+    """A kernel (1, rows, out) standardized, its means and its rstds (1, 1, out)."""
     # Moments about a value of the channel itself: one pass, without loss of digits.
-    pilot = kernel[:, :1]
+    shift = kernel[:, :1]
 
     def powers(kernel):
-        deviation = kernel - pilot
+        deviation = kernel - shift
         return deviation, ops.square(deviation)
 
-    shift, square = (total[:, None] / kernel.shape[1] for total in row_sums(powers, kernel))
-    mean = shift + pilot
-    root = ops.rsqrt(ops.maximum(square - ops.square(shift), 0.0) + epsilon)
-    return (kernel - mean) * root, mean, root
+    first, second = (total[:, None] / kernel.shape[1] for total in row_sums(powers, kernel))
+    mean = first + shift
+    rstd = ops.rsqrt(ops.maximum(second - ops.square(first), 0.0) + epsilon)
+    return (kernel - mean) * rstd, mean, rstd
 
 
 @fused
-def _standardize_gradient(kernel, upstream, mean, root):
+def _standardize_gradient(kernel, upstream, mean, rstd):
     def terms(kernel, upstream):
         return upstream, upstream * (kernel - mean)
 
-    # Through the mean and the variance each value moves all others of its channel.
+    # Through the mean and the variance each value changes all others of its channel.
     means = (total[:, None] / kernel.shape[1] for total in row_sums(terms, kernel, upstream))
     upstream_mean, product_mean = means
-    return (upstream - upstream_mean - (kernel - mean) * root * root * product_mean) * root
+    return (upstream - upstream_mean - (kernel - mean) * rstd * rstd * product_mean) * rstd
 
 
 @keras.saving.register_keras_serializable(package="keras_bit")
 class StandardizedConv2D(keras.layers.Layer):
-    """2D convolution without bias whose kernel is standardised at every call.
+    """2D convolution without bias whose kernel is standardized at every call.
 
     Each output channel's kernel gets mean 0 and variance 1 (Qiao et al. 2019, arXiv 1903.10520;
     BiT paper, section 2.1). Padding is with zeros, `(kernel_size - 1) // 2` on either side
-    whatever the stride - not Keras's `"same"`, which pads unevenly where the stride is 2.
+    whatever the stride, unlike Keras's `"same"`, which pads unevenly where the stride is 2.
 
-    The kernel is kept and standardised in float32 under every precision policy, for the epsilon
-    of 1e-10 underflows in float16; the convolution runs in the layer's compute dtype.
+    The kernel is stored and standardized in float32 under every precision policy, since the
+    epsilon of 1e-10 underflows in float16; the convolution runs in the layer's compute dtype.
 
     Args:
         filters: Integer, the number of output channels.
         kernel_size: Odd integer, height and width of the kernel.
         strides: Integer, the step along height and width.
         epsilon: Positive float, added to the kernel's variance.
-        standardize: With `False` the kernel is used as it is: for kernels that were standardised
+        standardize: With `False` the kernel is used as it is: for kernels that were standardized
             beforehand, see `BiTBackbone.fold`.
         kernel_initializer: Initializer of the kernel; Keras's default, as in the authors' TF2 code.
-        kernel_regularizer: Optional regularizer of the kernel, before standardisation.
-        kernel_constraint: Optional constraint of the kernel, before standardisation.
+        kernel_regularizer: Optional regularizer of the kernel, before standardization.
+        kernel_constraint: Optional constraint of the kernel, before standardization.
 
     Input shape: (batch, height, width, channels), float.
     Output shape: (batch, ceil(height / strides), ceil(width / strides), filters).
@@ -94,17 +118,17 @@ class StandardizedConv2D(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
         *,
-        epsilon=EPSILON,
-        standardize=True,
-        kernel_initializer="glorot_uniform",
-        kernel_regularizer=None,
-        kernel_constraint=None,
-        **kwargs,
-    ):
+        epsilon: float = EPSILON,
+        standardize: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.filters = check_integer("filters", filters, minimum=1)
         self.kernel_size = check_integer("kernel_size", kernel_size, minimum=1)
@@ -120,22 +144,22 @@ class StandardizedConv2D(keras.layers.Layer):
                 f"Received: kernel_size={kernel_size}"
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, self.kernel_size, input_shape[-1], self.filters),
-            initializer=self.kernel_initializer,
+            initializer=_uninitialized if _skips_init.get() else self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
             autocast=False,
         )
 
-    def effective_kernel(self):
+    def effective_kernel(self) -> Any:
         """Returns the kernel that `call` convolves with, before it is cast to the compute dtype."""
         kernel = ops.convert_to_tensor(self.kernel)
         return standardize_kernel(kernel, self.epsilon) if self.standardize else kernel
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         kernel = ops.cast(self.effective_kernel(), self.compute_dtype)
         pad = (self.kernel_size - 1) // 2
         padding = "valid"
@@ -145,12 +169,12 @@ class StandardizedConv2D(keras.layers.Layer):
             inputs = ops.pad(inputs, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         return ops.conv(inputs, kernel, self.strides, padding, data_format="channels_last")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         batch, height, width, _ = input_shape
         edges = (None if edge is None else -(-edge // self.strides) for edge in (height, width))
         return (batch, *edges, self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,

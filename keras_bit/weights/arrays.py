@@ -1,47 +1,43 @@
 """The arrays of a network by name, of which only shapes are known until one is asked for."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-HEAD = ("head/kernel", "head/bias")
+# Deflate shrinks nothing further: a file that claims more is not what it says it is.
+LARGEST_RATIO = 1032
+_HEAD = ("head/kernel", "head/bias")
 
 
 class StoredArray(NamedTuple):
-    """An array in a file.
+    """An array in a file: its shape in the network, with kernels HWIO, and what reads it."""
 
-    Attributes:
-        shape: As the network wants it: kernels HWIO, gamma and beta flat.
-        load: Function without arguments that reads it.
-    """
-
-    shape: tuple
+    shape: tuple[int, ...]
     load: Callable[[], np.ndarray]
 
 
-class WeightArrays(Mapping):
-    """A read-only mapping from the names of `BiTBackbone.named_weights` to arrays.
+class WeightArrays(Mapping[str, np.ndarray]):
+    """A read-only mapping from the names of `BiTBackbone.named_weights` to arrays of a file.
 
     An array is read each time it is asked for, so that a network of gigabytes passes through
     memory one array at a time. A head, if there is one, is called `head/kernel`, of shape
-    (features, classes), and `head/bias`.
-
-    Args:
-        source: What errors call the file.
-        stored: Dict from name to `StoredArray`.
-        epsilon: What the file's own library adds to a kernel's variance before the root.
-        folder: Of the SavedModel that these arrays are from, whose own function can be compared
-            with the network; `None` for other kinds of files.
+    (features, classes), and `head/bias`. `epsilon` is what the file's own library adds to a
+    kernel's variance before the square root.
     """
 
-    def __init__(self, source, stored, epsilon=1e-10, folder=None):
+    def __init__(
+        self,
+        source: str | os.PathLike,
+        stored: Mapping[str, StoredArray],
+        epsilon: float = 1e-10,
+    ) -> None:
         self.source = str(source)
         self.epsilon = epsilon
-        self.folder = folder
         self._stored = dict(stored)
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> np.ndarray:
         stored = self._stored[name]
         array = np.asarray(stored.load())
         if array.shape != stored.shape:
@@ -51,25 +47,30 @@ class WeightArrays(Mapping):
             )
         return array
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._stored)
 
     @property
-    def shapes(self):
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         """Dict from name to shape, without reading an array."""
         return {name: stored.shape for name, stored in self._stored.items()}
 
-    def without_head(self):
+    def without_head(self) -> "WeightArrays":
         """The arrays of the backbone."""
-        return self._of(name for name in self if name not in HEAD)
+        return self._part(head=False)
 
-    def only_head(self):
+    def only_head(self) -> "WeightArrays":
         """The arrays of the head, none where the file has no head."""
-        return self._of(name for name in self if name in HEAD)
+        return self._part(head=True)
 
-    def _of(self, names):
-        stored = {name: self._stored[name] for name in names}
-        return WeightArrays(self.source, stored, self.epsilon, self.folder)
+    def _part(self, head):
+        stored = {name: item for name, item in self._stored.items() if (name in _HEAD) == head}
+        return WeightArrays(self.source, stored, self.epsilon)
+
+
+# From arrays to a network that has them: from images (n, height, width, 3) in [0, 1] to features,
+# or to logits where the arrays have a head.
+NetworkOf = Callable[[WeightArrays], Callable[[np.ndarray], np.ndarray]]

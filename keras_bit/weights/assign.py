@@ -1,39 +1,28 @@
 """Arrays into variables: all of them, or none."""
 
+from collections.abc import Mapping
+from typing import Any
 
-def assign_strictly(variables, arrays):
-    """Assigns arrays to the variables of the same name, one after another.
+from keras_bit.weights.arrays import WeightArrays
 
-    Args:
-        variables: Dict from name to `keras.Variable`.
-        arrays: `WeightArrays`.
 
-    Raises:
-        ValueError: As `check_fit`; nothing is assigned then.
-    """
+def assign_strictly(variables: Mapping[str, Any], arrays: WeightArrays) -> None:
+    """Assigns arrays to the variables of the same name, if all of them fit."""
     check_fit({name: tuple(variable.shape) for name, variable in variables.items()}, arrays)
     for name, variable in variables.items():
         variable.assign(arrays[name])
 
 
-def check_fit(wanted, arrays):
-    """Raises where arrays are not those of a network, before any of them is read.
+def check_fit(expected: Mapping[str, tuple[int, ...]], arrays: WeightArrays) -> None:
+    """Raises a ValueError that lists every missing or unknown name and every other shape.
 
-    Args:
-        wanted: Dict from name to shape.
-        arrays: `WeightArrays`.
-
-    Raises:
-        ValueError: If a name is missing on either side or a shape differs, with all that is wrong.
+    No array is read for that; `expected` is a mapping from name to shape.
     """
     shapes = arrays.shapes
-    faults = [f"missing: {name} {wanted[name]}" for name in sorted(wanted.keys() - shapes)]
-    faults += [f"unknown: {name} {shapes[name]}" for name in sorted(shapes.keys() - wanted)]
-    faults += [
-        f"shape: {name} is {shapes[name]}, must be {wanted[name]}"
-        for name in sorted(wanted.keys() & shapes)
-        if wanted[name] != shapes[name]
-    ]
+    faults = [f"missing: {n} {expected[n]}" for n in sorted(expected.keys() - shapes.keys())]
+    faults += [f"unknown: {n} {shapes[n]}" for n in sorted(shapes.keys() - expected.keys())]
+    differ = [n for n in sorted(expected.keys() & shapes.keys()) if expected[n] != shapes[n]]
+    faults += [f"shape: {n} is {shapes[n]}, must be {expected[n]}" for n in differ]
     if faults:
         raise ValueError(
             f"The weights must fit the network array by array. Received: {arrays.source}, with "

@@ -1,16 +1,19 @@
-"""A name of a file, whatever its kind, into its arrays."""
+"""From the name of a preset, or of a file of any kind, to its arrays."""
 
+import contextlib
+import os
 import pathlib
+import re
 import tarfile
 import zipfile
 
-from keras_bit.weights import hub
-from keras_bit.weights.download import cache_path, fetch
+from keras_bit.weights.architecture import Architecture, architecture_of
+from keras_bit.weights.arrays import NetworkOf, WeightArrays
+from keras_bit.weights.fetch import cache_path, fetch
 from keras_bit.weights.keras_files import read_keras
-from keras_bit.weights.networks import Architecture, architecture_of
 from keras_bit.weights.npz import read_npz
 from keras_bit.weights.presets import find_preset
-from keras_bit.weights.saved_model import read_saved_model
+from keras_bit.weights.saved_model import is_handle, read_saved_model, resolve
 from keras_bit.weights.torch_files import read_safetensors, read_torch
 
 FORMS = (
@@ -18,106 +21,131 @@ FORMS = (
     "Face, a .weights.h5 or .keras file, a TensorFlow SavedModel (a folder or .tar.gz), the URL "
     "of one of these, or a TensorFlow Hub or Kaggle handle"
 )
-
-
+_PATH = re.compile(r"[.~].*|.*\.(npz|safetensors|pth|pt|bin|h5|keras|tar|gz|tgz)", re.IGNORECASE)
 _MISTAKES = (
     (b"<", "a web page"),
     (b"version https://", "a pointer to a file: fetch it with `git lfs pull`"),
 )
 
 
-def read_weights(source):
+def read_weights(source: str | os.PathLike, network: NetworkOf | None = None) -> WeightArrays:
     """Reads the names and shapes of a network's arrays, and later the arrays.
 
     Args:
-        source: Path of a file or folder, URL, or handle; see `FORMS`. Files are told by their
-            content, not by their name.
-
-    Returns:
-        `WeightArrays`.
+        source: A name of `keras_bit.presets()`, whose file is downloaded into Keras's cache
+            folder if need be; or else the path of a file or folder, a URL, or a handle; see
+            `FORMS`. A preset's name comes before a file of the same name: `"./m-r50x1"` is the
+            file. Files are told by their content, not by their name.
+        network: A function from `WeightArrays` to a function from images (n, height, width, 3) in
+            [0, 1] to features, or logits where the arrays have a head. With it the arrays of a
+            SavedModel are verified against the module's own function; without it they are the
+            likeliest ones.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is of no known kind, or damaged.
+        ValueError: If there is neither such a preset nor such a file; if the file is of no known
+            kind, damaged, or of another network than the preset; or if a SavedModel's own
+            function gives other outputs than `network`.
         ConnectionError: If it cannot be downloaded.
+
+    Example:
+
+    >>> arrays = keras_bit.weights.read_weights("f-r14x0.5")
+    >>> arrays.shapes["root_block/standardized_conv2d/kernel"]
+    (7, 7, 3, 32)
     """
+    preset = _preset_called(source)
+    if preset is not None:
+        return _read_preset(preset)
     text = str(source)
-    if hub.is_handle(text):
-        return read_saved_model(hub.resolve(text))
+    if is_handle(text):
+        return read_saved_model(resolve(text), network)
     if text.startswith(("https://", "http://")):
-        return _read_download(text)
-    return _read_path(pathlib.Path(source))
+        return _read_download(text, network)
+    path = pathlib.Path(os.path.expanduser(text))
+    if not path.exists():
+        raise _not_found(source)
+    return _read_path(path, network)
 
 
-def read_preset(name):
-    """Reads the weights of a preset, which may have to be downloaded into Keras's cache folder.
+def read_architecture(source: str | os.PathLike) -> Architecture:
+    """Returns depth and width of a preset, without downloading it, or else of a file.
 
-    Args:
-        name: A name of the table, or else a source as `read_weights` takes it.
+    Args, raises: As `read_weights`.
 
-    Returns:
-        `WeightArrays`.
+    Example:
 
-    Raises:
-        ValueError: If there is no such preset, or its file holds another network.
-        ConnectionError: If the file cannot be downloaded.
+    >>> str(keras_bit.weights.read_architecture("m-r101x3"))
+    'R101x3'
     """
+    preset = _preset_called(source)
+    if preset is not None:
+        return Architecture(preset.depth, preset.width)
+    return architecture_of(read_weights(source))
+
+
+def _preset_called(source):
+    if not isinstance(source, os.PathLike):
+        with contextlib.suppress(ValueError):
+            return find_preset(source)
+    return None
+
+
+def _not_found(source):
+    """The error about a source that is neither a preset nor there."""
+    text = str(source)
+    if isinstance(source, os.PathLike) or os.path.isabs(text) or _PATH.fullmatch(text):
+        return FileNotFoundError(
+            f"`source` must be {FORMS}. Received: {text}, and there is no such file"
+        )
     try:
-        preset = find_preset(name)
-    except ValueError:
-        if not _is_source(str(name)):
-            raise
-        return read_weights(name)
+        find_preset(text)
+    except ValueError as error:
+        return ValueError(f"{error} Else `source` must be {FORMS}; there is no such file.")
+
+
+def _read_preset(preset):
     arrays = _read_path(preset.path) if preset.path else _read_download(preset.url)
-    found = architecture_of(arrays)
-    if found != Architecture(preset.depth, preset.width):
+    expected, found = Architecture(preset.depth, preset.width), architecture_of(arrays)
+    if found != expected:
         raise ValueError(
-            f"The file of the preset {preset.name!r} must hold "
-            f"{Architecture(preset.depth, preset.width)}. Received: {arrays.source}, which holds "
-            f"{found}. Delete it, or pass it to `from_weights` if that is what you want."
+            f"The file of the preset {preset.name!r} must hold {expected}. Received: "
+            f"{arrays.source}, which holds {found}. Delete it, or pass its path if that is what "
+            "you want."
         )
     return arrays
 
 
-def _is_source(text):
-    return "://" in text or hub.is_handle(text) or pathlib.Path(text).exists()
-
-
-def _read_download(url):
+def _read_download(url, network=None):
     was_cached = cache_path(url).exists()
     try:
-        return _read_path(fetch(url))
+        return _read_path(fetch(url), network)
     except ValueError:
         if not was_cached:
             raise
         # It may have been damaged since, in a way that its size does not tell.
-        return _read_path(fetch(url, anew=True))
+        return _read_path(fetch(url, refresh=True), network)
 
 
-def _read_path(path):
-    if not path.exists():
-        raise FileNotFoundError(
-            f"`source` must be {FORMS}. Received: {path}, and there is no such file"
-        )
-    if path.is_dir():
-        return read_saved_model(path)
-    return _reader_of(path)(path)
+def _read_path(path, network=None):
+    if not path.is_dir():
+        with open(path, "rb") as file:
+            start = file.read(16)
+        if not start.startswith(b"\x1f\x8b") and not tarfile.is_tarfile(path):
+            return _reader_of(path, start)(path)
+    return read_saved_model(resolve(path), network)
 
 
-def _reader_of(path):
+def _reader_of(path, start):
     """The function that reads a file of this kind, told by its first bytes and its members."""
-    with open(path, "rb") as file:
-        start = file.read(16)
     if start.startswith(b"\x89HDF"):
         return read_keras
     if start.startswith(b"PK"):
         return _reader_of_zip(path)
-    if start.startswith(b"\x1f\x8b") or tarfile.is_tarfile(path):
-        return lambda path: read_saved_model(hub.resolve(path))
     if start[8:9] == b"{":
         return read_safetensors
     if start.startswith(b"\x80"):
-        return read_torch  # a pickle: PyTorch's files of before 2020
+        return read_torch  # a pickle: PyTorch's files from before 2020
     what = next((what for sign, what in _MISTAKES if start.lstrip().startswith(sign)), "none")
     raise ValueError(f"`source` must be {FORMS}. Received: {path}, which is {what}")
 

@@ -2,14 +2,16 @@
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import pathlib
+import re
 
-from keras_bit.weights.mirror import STORE
+from keras_bit.weights.fetch.mirror import STORE
 
-LICENSE = "Apache-2.0"
 _ILSVRC = "ILSVRC-2012"
 _IMAGENET_21K = "ImageNet-21k"
+_BOTH = f"{_IMAGENET_21K}, then {_ILSVRC}"
 # Depth, width and parameters without head, as counted in the released files.
 _ARCHITECTURES = {
     "r50x1": (50, 1, 23_500_352),
@@ -44,7 +46,6 @@ _VTAB = {
     "sun397": (397, 480),
     "svhn": (10, 128),
 }
-_VTAB_RUNS = (0, 1, 2)
 # Top-1 accuracy in percent on ILSVRC-2012, and where the authors give it.
 _README = "authors' README"
 _PAPER = "BiT paper, table 2"
@@ -57,16 +58,13 @@ _ACCURACY = {
     "distill/r50x1_224": (82.8, _DISTILLATION),
     "distill/r50x1_160": (80.5, _DISTILLATION),
 }
-
-
-# The network that comes with the package, in the folder `embedded`: its model card stands there.
+# The network that comes with the package, in the folder `embedded` beside its model card.
 EMBEDDED = "f-r14x0.5"
-_FOLDER = pathlib.Path(__file__).parent / "embedded"
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One pretrained network, and where its weights lie.
+    """One pretrained network, and where its weights are.
 
     Attributes:
         name: As the TensorFlow Hub module is called, such as `"m-r50x1"`.
@@ -75,8 +73,8 @@ class Preset:
         num_classes: Classes of the head in its file, which `BiTClassifier.from_preset` takes; 0
             where the file has no head.
         parameters: Number of parameters without head.
-        image_size: Edge in pixels of the images it was trained on last.
-        url: Where the authors' npz file lies, or `None` where `path` has the weights.
+        image_size: Edge in pixels of the images that it was trained on last.
+        url: Where the authors' npz file is, or `None` where `path` has the weights.
         path: The npz file in this package, or `None`.
         hub: URL of the TensorFlow Hub module, or `None`.
         kaggle: Kaggle handle of the same module, or `None`.
@@ -104,34 +102,34 @@ class Preset:
     hugging_face: str | None = None
     accuracy: float | None = None
     accuracy_source: str | None = None
-    license: str = LICENSE
+    license: str = "Apache-2.0"
 
 
-def presets():
+def presets() -> dict[str, Preset]:
     """Returns the pretrained networks that `from_preset` takes.
 
     Returns:
         A dict from name to `Preset`: the small one that comes with the package and was trained on
-        images drawn by formula, and those that Google released: BiT-S, BiT-M, the distilled
-        networks with their teachers, and the runs on VTAB-1k, each in the order of size.
+        synthetic images, and those that Google released: BiT-S, BiT-M, the distilled networks
+        with their teachers, and the runs on VTAB-1k, each in the order of size.
 
     Example:
 
     >>> keras_bit.presets()["m-r50x1"].parameters
     23500352
     """
-    rows = itertools.chain(_embedded(), _pretrained(), _distilled(), _vtab())
-    return {preset.name: preset for preset in rows}
+    return {preset.name: preset for preset in _all()}
 
 
-def find_preset(name):
-    """Returns the preset of a name; the authors' spelling `BiT-M-R50x1` is taken as well.
+def find_preset(name: str) -> Preset:
+    """Returns the preset of a name; the authors' spelling `BiT-M-R50x1` is accepted as well.
 
     Raises:
         ValueError: If there is none, with the nearest name or what is wrong with this one.
     """
     table = presets()
-    spelling = _spelled_as_here(str(name))
+    spelling = str(name).strip().lower().replace("bit-", "")
+    spelling = re.sub("-ilsvrc2012$", "/ilsvrc2012_classification", spelling)
     if spelling in table:
         return table[spelling]
     if spelling.partition("-")[0] == "l":
@@ -146,111 +144,57 @@ def find_preset(name):
     )
 
 
-def _spelled_as_here(name):
-    spelling = name.strip().lower().replace("bit-", "")
-    if spelling.endswith("-ilsvrc2012"):
-        return spelling.removesuffix("-ilsvrc2012") + "/ilsvrc2012_classification"
-    return spelling
-
-
-def _embedded():
-    yield Preset(
-        name=EMBEDDED,
-        depth=(1, 1, 1, 1),
-        width=0.5,
-        trained_on="images drawn by formula",
-        num_classes=0,
-        parameters=2_007_328,
-        image_size=64,
-        url=None,
-        path=_FOLDER / f"{EMBEDDED}.npz",
-    )
+@functools.cache
+def _all():
+    path = pathlib.Path(__file__).parent / "embedded" / f"{EMBEDDED}.npz"
+    data = "synthetic (formula-driven) images"
+    embedded = Preset(EMBEDDED, (1, 1, 1, 1), 0.5, data, 0, 2_007_328, 64, url=None, path=path)
+    return (embedded, *_pretrained(), *_distilled(), *_vtab())
 
 
 def _pretrained():
-    for architecture in _ARCHITECTURES:
+    for network in _ARCHITECTURES:
         for suffix in ("", "/ilsvrc2012_classification"):
-            yield _preset(
-                f"s-{architecture}{suffix}",
-                file=f"BiT-S-{_capital(architecture)}",
-                trained_on=_ILSVRC,
-                num_classes=1000,
-                image_size=224,
-            )
-    for architecture in _ARCHITECTURES:
+            yield _preset(f"s-{network}{suffix}", "BiT-S-{}", _ILSVRC, 1000, 224)
+    for network in _ARCHITECTURES:
+        timm = f"resnetv2_{network[1:]}_bit.goog_in21k"
         for suffix in ("", "/imagenet21k_classification"):
-            yield _preset(
-                f"m-{architecture}{suffix}",
-                file=f"BiT-M-{_capital(architecture)}",
-                trained_on=_IMAGENET_21K,
-                num_classes=21_843,
-                image_size=224,
-                timm=f"resnetv2_{architecture[1:]}_bit.goog_in21k",
-            )
-        yield _preset(
-            f"m-{architecture}/ilsvrc2012_classification",
-            file=f"BiT-M-{_capital(architecture)}-ILSVRC2012",
-            trained_on=f"{_IMAGENET_21K}, then {_ILSVRC}",
-            num_classes=1000,
-            image_size=480,
-            timm=f"resnetv2_{architecture[1:]}_bit.goog_in21k_ft_in1k",
-            hugging_face="google/bit-50" if architecture == "r50x1" else None,
-        )
+            name = f"m-{network}{suffix}"
+            yield _preset(name, "BiT-M-{}", _IMAGENET_21K, 21_843, 224, timm=timm)
+        name = f"m-{network}/ilsvrc2012_classification"
+        elsewhere = {"timm": f"{timm}_ft_in1k"}
+        if network == "r50x1":
+            elsewhere["hugging_face"] = "google/bit-50"
+        yield _preset(name, "BiT-M-{}-ILSVRC2012", _BOTH, 1000, 480, **elsewhere)
 
 
 def _distilled():
-    for size in (224, 160):
-        yield _preset(
-            f"distill/r50x1_{size}",
-            file=f"distill/R50x1_{size}",
-            trained_on=f"{_ILSVRC}, taught by R152x2",
-            num_classes=1000,
-            image_size=size,
-            timm="resnetv2_50x1_bit.goog_distilled_in1k" if size == 224 else None,
-        )
-    for size, timm in ((224, ""), (384, "_384")):
-        yield _preset(
-            f"distill/r152x2_t_{size}",
-            file=f"distill/R152x2_T_{size}",
-            trained_on=f"{_IMAGENET_21K}, then {_ILSVRC}",
-            num_classes=1000,
-            image_size=size,
-            timm=f"resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k{timm}",
-        )
+    taught = f"{_ILSVRC}, taught by R152x2"
+    for size, timm in ((224, "resnetv2_50x1_bit.goog_distilled_in1k"), (160, None)):
+        name, file = f"distill/r50x1_{size}", f"distill/{{}}_{size}"
+        yield _preset(name, file, taught, 1000, size, timm=timm)
+    for size, suffix in ((224, ""), (384, "_384")):
+        name, file = f"distill/r152x2_t_{size}", f"distill/{{}}_T_{size}"
+        timm = f"resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k{suffix}"
+        yield _preset(name, file, _BOTH, 1000, size, timm=timm)
 
 
 def _vtab():
-    for architecture, (task, (classes, size)), run in itertools.product(
-        _ON_HUB, _VTAB.items(), _VTAB_RUNS
-    ):
-        yield _preset(
-            f"vtab/m-{architecture}-run{run}-{task}",
-            file=f"vtab/BiT-M-{_capital(architecture)}-run{run}-{task}",
-            trained_on=f"{_IMAGENET_21K}, then 1,000 images of {task}",
-            num_classes=classes,
-            image_size=size,
-        )
+    runs = itertools.product(_ON_HUB, _VTAB.items(), range(3))
+    for network, (task, (classes, size)), run in runs:
+        name, file = f"vtab/m-{network}-run{run}-{task}", f"vtab/BiT-M-{{}}-run{run}-{task}"
+        yield _preset(name, file, f"{_IMAGENET_21K}, then 1,000 images of {task}", classes, size)
 
 
-def _preset(name, file, **facts):
-    architecture = next(a for a in _ARCHITECTURES if a in name)
-    depth, width, parameters = _ARCHITECTURES[architecture]
-    accuracy, accuracy_source = _ACCURACY.get(name, (None, None))
-    on_hub = name[0] in "sm" and architecture in _ON_HUB
-    module = name.replace("/", "-").replace("_", "-")
-    return Preset(
-        name=name,
-        depth=depth,
-        width=width,
-        parameters=parameters,
-        url=f"{STORE}/{file}.npz",
-        hub=f"https://tfhub.dev/google/bit/{name}/1" if on_hub else None,
-        kaggle=f"google/bit/tensorFlow2/{module}" if on_hub else None,
-        accuracy=accuracy,
-        accuracy_source=accuracy_source,
-        **facts,
-    )
-
-
-def _capital(architecture):
-    return architecture.upper().replace("X", "x")
+def _preset(name, file, trained_on, num_classes, image_size, **elsewhere):
+    """A released network; `{}` in `file` stands for its architecture in the authors' spelling."""
+    network = next(network for network in _ARCHITECTURES if network in name)
+    depth, width, parameters = _ARCHITECTURES[network]
+    if name[0] in "sm" and network in _ON_HUB:
+        elsewhere["hub"] = f"https://tfhub.dev/google/bit/{name}/1"
+        elsewhere["kaggle"] = "google/bit/tensorFlow2/" + re.sub("[/_]", "-", name)
+    if name in _ACCURACY:
+        elsewhere["accuracy"], elsewhere["accuracy_source"] = _ACCURACY[name]
+    url = f"{STORE}/{file.format(network.upper().replace('X', 'x'))}.npz"
+    facts = (depth, width, trained_on, num_classes, parameters, image_size)
+    return Preset(name, *facts, url, **elsewhere)

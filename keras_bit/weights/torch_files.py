@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import os
 import pathlib
 import pickle
 import re
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_bit.files import reading
+from keras_bit.core.files import wrap_read_errors
 from keras_bit.weights.arrays import StoredArray, WeightArrays
 
 # Before 2.6 and again before 2.10, files were found that broke out of PyTorch's safe loading
@@ -23,104 +24,68 @@ _FLOATS |= {"torch.float64", "torch.float32", "torch.float16", "torch.bfloat16"}
 
 
 class _Tensor(NamedTuple):
-    """An array as the file has it: its axes in PyTorch's order, `dtype` in the file's words."""
+    """An array as the file has it: axes in PyTorch's order, `dtype` in the file's words."""
 
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: str
     load: Callable[[], np.ndarray]
 
 
 class _Library(NamedTuple):
-    """How a library names the layers, and the epsilon of its weight standardisation.
+    """How a library names the layers, and the epsilon of its weight standardization.
 
-    `unit` matches the number of the block, the number of the unit, and the layer in it; `first`
-    is the number of the first block and unit.
+    `unit` matches the numbers of block and unit, counted from `first`, and the layer in the unit.
     """
 
-    layers: dict
+    root: str
+    norm: str
+    head: str
     unit: str
     first: int
     epsilon: float
 
 
-# timm's and transformers' convolutions standardise with
+# timm's and transformers' convolutions standardize with
 # `F.batch_norm(weight.reshape(1, out_channels, -1), None, None, training=True, eps=1e-8)`, which
 # is (w - mean) / sqrt(variance + 1e-8) with the mean and the biased variance of every output
 # channel over I, H and W. timm's class has the default 1e-6, but every `resnetv2_*_bit` is made
 # with 1e-8. The authors' `bit_pytorch` adds 1e-10, as here. All three keep kernels as they were
-# trained, not standardised.
+# trained, not standardized.
+_TIMM = r"stages\.([0-3])\.blocks\.([0-9]{1,3})\.(.+)"  # models/resnetv2.py
+# models/bit/modeling_bit.py
+_TRANSFORMERS = r"encoder\.stages\.([0-3])\.layers\.([0-9]{1,3})\.(.+)"
+_AUTHORS = r"body\.block([1-4])\.unit([0-9]{2,3})\.(.+)"  # bit_pytorch/models.py
 _LIBRARIES = (
-    _Library(  # timm, models/resnetv2.py
-        {
-            "stem.conv": "root_block/standardized_conv2d",
-            "norm": "group_norm",
-            "head.fc": "head",
-        },
-        r"stages\.([0-3])\.blocks\.([0-9]{1,3})\.(.+)",
-        first=0,
-        epsilon=1e-8,
-    ),
-    _Library(  # transformers, models/bit/modeling_bit.py
-        {
-            "embedder.convolution": "root_block/standardized_conv2d",
-            "norm": "group_norm",
-            "classifier.1": "head",
-        },
-        r"encoder\.stages\.([0-3])\.layers\.([0-9]{1,3})\.(.+)",
-        first=0,
-        epsilon=1e-8,
-    ),
-    _Library(  # big_transfer, bit_pytorch/models.py
-        {
-            "root.conv": "root_block/standardized_conv2d",
-            "head.gn": "group_norm",
-            "head.conv": "head",
-        },
-        r"body\.block([1-4])\.unit([0-9]{2,3})\.(.+)",
-        first=1,
-        epsilon=1e-10,
-    ),
+    _Library("stem.conv", "norm", "head.fc", _TIMM, 0, 1e-8),
+    _Library("embedder.convolution", "norm", "classifier.1", _TRANSFORMERS, 0, 1e-8),
+    _Library("root.conv", "head.gn", "head.conv", _AUTHORS, 1, 1e-10),
 )
-# Within a unit all three normalise before they convolve, so that norm1 stands with conv1.
-_UNIT_LAYERS = {
+_CONV = "standardized_conv2d"
+# Within a unit all three normalize before they convolve, so norm1 belongs to conv1.
+_UNIT_LAYERS = {"downsample": f"a/proj/{_CONV}", "downsample.conv": f"a/proj/{_CONV}"} | {
     f"{theirs}{number}": f"{part}/{ours}"
     for number, part in enumerate("abc", 1)
-    for theirs, ours in (
-        ("norm", "group_norm"),
-        ("gn", "group_norm"),
-        ("conv", "standardized_conv2d"),
-    )
-} | {
-    "downsample.conv": "a/proj/standardized_conv2d",
-    "downsample": "a/proj/standardized_conv2d",
+    for theirs, ours in (("norm", "group_norm"), ("gn", "group_norm"), ("conv", _CONV))
 }
 _VARIABLES = {
-    ("standardized_conv2d", "weight"): "kernel",
+    (_CONV, "weight"): "kernel",
     ("group_norm", "weight"): "gamma",
     ("group_norm", "bias"): "beta",
     ("head", "weight"): "kernel",
     ("head", "bias"): "bias",
 }
 # DataParallel and torch.compile put a name before all others; so does transformers' classifier.
-_WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|bit)\.)*")
+_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|bit)\.)+")
 
 
-def read_safetensors(path):
-    """Reads the header of a `.safetensors` file of a BiT network.
+def read_safetensors(path: str | os.PathLike) -> WeightArrays:
+    """Reads the header of a `.safetensors` file; the arrays are float32, whatever is in the file.
 
-    Args:
-        path: A file with the names of timm (`resnetv2_50x1_bit`), of Hugging Face transformers
-            (`google/bit-50`) or of the authors' PyTorch code. Names of none of them are kept.
-
-    Returns:
-        `WeightArrays` of float32, whatever the precision in the file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or no such file, declares more than it has room for, or
-            holds no BiT network or one whose arrays are not of floats.
+    Names are those of timm (`resnetv2_50x1_bit`), of Hugging Face transformers (`google/bit-50`)
+    or of the authors' PyTorch code; names of none of them are kept. A ValueError tells of damage,
+    of no BiT network, and of arrays that are not of floats.
     """
-    path = _existing(path)
+    path = pathlib.Path(path).absolute()  # arrays are read later, perhaps from another folder
     table = {}
     with _opened(path) as file:
         for name in file.keys():
@@ -130,42 +95,24 @@ def read_safetensors(path):
     return _network(path, table)
 
 
-def read_torch(path):
-    """Reads a state dict that `torch.save` wrote of a BiT network, without running its pickle.
+def read_torch(path: str | os.PathLike) -> WeightArrays:
+    """Reads a state dict that `torch.save` wrote, without running its pickle.
 
-    Args:
-        path: A `.pth`, `.pt`, `.bin` or `.tar` file with names as in `read_safetensors`, on its
-            own or in a dict under `"state_dict"` or `"model"`.
-
-    Returns:
-        `WeightArrays` of float32, whatever the precision in the file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ImportError: If PyTorch is missing, or too old to load such a file safely.
-        ValueError: If the file is damaged, holds other objects than arrays, declares more than it
-            has room for, or holds no BiT network or one whose arrays are not of floats.
+    It may be in a dict under `"state_dict"` or `"model"`; else as `read_safetensors`. A ValueError
+    also tells of other objects than arrays and of shapes that the file has no room for, an
+    ImportError of a PyTorch that is missing or too old to load safely.
     """
-    path = _existing(path)
+    path = pathlib.Path(path)
     torch = _import_torch(path)
-    with reading(path, "an undamaged file in which torch.save stored a state dict"):
+    with wrap_read_errors(path, "an undamaged file in which torch.save stored a state dict"):
         table = _torch_table(torch, path)
     return _network(path, table)
 
 
-def _existing(path):
-    path = pathlib.Path(path).absolute()  # Arrays are read later, perhaps from another folder.
-    if not path.exists():
-        raise FileNotFoundError(f"`path` must be a file of weights. Received: {path}, not found.")
-    return path
-
-
 def _network(path, table):
     """The `WeightArrays` of a dict from the file's names to `_Tensor`s."""
-    names, library = max(
-        ((_canonical_names(table, library), library) for library in _LIBRARIES),
-        key=lambda pair: len(pair[0]),
-    )
+    found = [(_canonical_names(table, library), library.epsilon) for library in _LIBRARIES]
+    names, epsilon = max(found, key=lambda pair: len(pair[0]))
     if not any(name.startswith("block") for name in names):
         raise ValueError(
             "The file must hold a BiT network with the names of timm, Hugging Face transformers or "
@@ -181,44 +128,36 @@ def _network(path, table):
     known = set(names.values())
     others = {theirs: theirs for theirs in table if theirs not in known}
     stored = {name: _stored_array(name, table[theirs]) for name, theirs in (others | names).items()}
-    return WeightArrays(path, stored, library.epsilon)
+    return WeightArrays(path, stored, epsilon)
 
 
 def _canonical_names(table, library):
     """Dict from the names of `BiTBackbone.named_weights` to those in the file."""
-    names = {}
+    names: dict[str, str] = {}
+    ours = {library.root: f"root_block/{_CONV}", library.norm: "group_norm", library.head: "head"}
     for theirs in sorted(table, key=len):
-        layer, _, variable = theirs[_WRAPPERS.match(theirs).end() :].rpartition(".")
-        layer = _canonical_layer(layer, library)
-        variable = _VARIABLES.get((layer.rpartition("/")[2], variable))
-        if variable is not None:
+        layer, _, leaf = _WRAPPERS.sub("", theirs).rpartition(".")
+        if unit := re.fullmatch(library.unit, layer):
+            block, number = (int(digits) + 1 - library.first for digits in unit.group(1, 2))
+            layer = f"block{block}/unit{number:02d}/{_UNIT_LAYERS.get(unit[3], '')}"
+        else:
+            layer = ours.get(layer, "")
+        if variable := _VARIABLES.get((layer.rpartition("/")[2], leaf)):
             # Of two names for the same array the shorter; the other remains among the unknown.
             names.setdefault(f"{layer}/{variable}", theirs)
     return names
 
 
-def _canonical_layer(layer, library):
-    unit = re.fullmatch(library.unit, layer)
-    if unit is None:
-        return library.layers.get(layer, "")
-    block, number = (int(digits) + 1 - library.first for digits in unit.group(1, 2))
-    return f"block{block}/unit{number:02d}/{_UNIT_LAYERS.get(unit[3], '')}"
-
-
 def _stored_array(name, tensor):
-    shape = tensor.shape
-    if name == "head/kernel" and len(shape) in (2, 4) and set(shape[2:]) <= {1}:
-        axes = (2, 3, 1, 0)[-len(shape) :]  # A matrix, or a 1x1 convolution of the pooled features.
-        shape = (shape[1], shape[0])
-    elif len(shape) == 4:
-        axes = (2, 3, 1, 0)  # OIHW to HWIO.
-        shape = tuple(shape[axis] for axis in axes)
-    else:
-        axes = tuple(range(len(shape)))
+    rank, is_head = len(tensor.shape), name == "head/kernel"
+    turned = rank == 4 or (rank == 2 and is_head)
+    axes = (2, 3, 1, 0)[-rank:] if turned else tuple(range(rank))  # OIHW to HWIO
+    shape = tuple(tensor.shape[axis] for axis in axes)
+    if is_head and shape[:-2] == (1, 1):  # a 1x1 convolution of the pooled features
+        shape = shape[2:]
 
     def load():
-        array = np.asarray(tensor.load(), dtype=np.float32)
-        return array.transpose(axes).reshape(shape)
+        return np.asarray(tensor.load(), dtype=np.float32).transpose(axes).reshape(shape)
 
     return StoredArray(shape, load)
 
@@ -229,7 +168,7 @@ def _opened(path):
 
     # Teaches NumPy the name "bfloat16", by which safetensors asks for it. Keras depends on it.
     importlib.import_module("ml_dtypes")
-    with reading(path, "an undamaged .safetensors file"):
+    with wrap_read_errors(path, "an undamaged .safetensors file"):
         try:
             with safetensors.safe_open(str(path), framework="numpy") as file:
                 yield file
@@ -251,7 +190,7 @@ def _import_torch(path):
             "PyTorch is needed to read files of torch.save: `pip install torch`, or convert the "
             f"file to .safetensors where PyTorch is installed. Received: {path}"
         ) from error
-    if torch.__version__ < _SAFE_TORCH:
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE_TORCH:
         raise ImportError(
             "PyTorch 2.10 or newer is needed: what older ones call safe loading can be made to run "
             f"code from the file. Upgrade it, or convert the file to .safetensors where you trust "
@@ -268,16 +207,20 @@ def _torch_table(torch, path):
             if sum(member.file_size for member in archive.infolist()) > size:
                 raise ValueError("its parts declare more bytes than it has")
     state = _load_safely(torch, path, mapped)
+    state = state if isinstance(state, dict) else {}
+    within = (state.get(key) for key in ("state_dict", "model"))
+    state = next((inner for inner in within if isinstance(inner, dict)), state)
     table = {}
-    for name, tensor in _state_dict(state).items():
+    for name, tensor in state.items():
         if isinstance(name, str) and isinstance(tensor, torch.Tensor):
+            shape, dtype = tuple(tensor.shape), str(tensor.dtype)
             if tensor.numel() * tensor.element_size() > size:
                 raise ValueError(
-                    f"{name} declares the shape {tuple(tensor.shape)}, for which "
-                    "the file is too small"
+                    f"{name} declares the shape {shape}, for which the file is too small"
                 )
-            load = functools.partial(_torch_array, tensor)
-            table[name] = _Tensor(tuple(tensor.shape), _torch_dtype(torch, tensor), load)
+            if tensor.layout != torch.strided or tensor.device.type != "cpu":
+                dtype = f"{dtype}, {tensor.layout} on {tensor.device}"
+            table[name] = _Tensor(shape, dtype, functools.partial(_torch_array, tensor))
     return table
 
 
@@ -285,7 +228,7 @@ def _load_safely(torch, path, mapped):
     try:
         return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        # PyTorch's own message is left out: it explains how to load the file unsafely.
+        # PyTorch's own message is not shown: it explains how to load the file unsafely.
         found = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it asks for {found[1]}" if found else "its pickle cannot be read safely"
         raise ValueError(
@@ -296,19 +239,5 @@ def _load_safely(torch, path, mapped):
         raise ValueError(f"its pickle is damaged: {error}") from error
 
 
-def _state_dict(state):
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            return state[key]
-    return state if isinstance(state, dict) else {}
-
-
-def _torch_dtype(torch, tensor):
-    if tensor.layout == torch.strided and tensor.device.type == "cpu":
-        return str(tensor.dtype)
-    return f"{tensor.dtype}, {tensor.layout} on {tensor.device}"
-
-
 def _torch_array(tensor):
-    # A copy: the tensor lies in the mapped file.
-    return np.array(tensor.float().numpy(force=True))
+    return np.array(tensor.float().numpy(force=True))  # a copy: the tensor is in the mapped file

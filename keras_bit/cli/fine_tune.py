@@ -1,0 +1,56 @@
+"""`keras-bit fine-tune FOLDER`."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from keras_bit.cli.console import make_console, show_result, shown_messages, training_progress
+from keras_bit.cli.options import (
+    add_command,
+    add_output_options,
+    add_run_options,
+    data_of,
+    decisions_of,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def add(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "fine-tune FOLDER",
+        run,
+        "Fine-tune BiT on a folder of photographs and write the classifier and a report",
+        "keras-bit fine-tune photos --batch-size 64 --output photos-bit",
+        ("keras", "tensorflow"),
+    )
+    add_run_options(parser)
+    add_output_options(parser.add_argument_group("output"), "keras-bit-run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Plans the run, trains, and shows both."""
+    from keras_bit.training.run_folder import check_output
+
+    check_output(arguments.output, arguments.overwrite)
+    decisions = decisions_of(arguments)
+    run_shown(make_console(), arguments, data_of(arguments), decisions)
+
+
+def run_shown(console: "Console", arguments: argparse.Namespace, data: Any, decisions: Any) -> None:
+    """One run of `keras_bit.fine_tune`, with arguments of `keras_bit.plan`, on `console`."""
+    import keras_bit
+
+    with shown_messages(console):
+        plan = keras_bit.plan(data, verbose=0, **decisions)
+        with training_progress(console, plan.rule) as progress:
+            result = keras_bit.fine_tune(
+                data,
+                plan=plan,
+                output=arguments.output,
+                overwrite=arguments.overwrite,
+                callbacks=[progress],
+                verbose=0,
+            )
+    show_result(console, result)

@@ -1,0 +1,111 @@
+"""The command `keras-bit`: its parser, and what becomes of errors.
+
+Everything heavy is imported inside the command that needs it, so that `--help` answers at once.
+"""
+
+import argparse
+import importlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from keras_bit import __version__
+from keras_bit.cli import demo, download, fine_tune, plan, predict, presets, pretrain
+
+COMMANDS = (fine_tune, predict, plan, presets, download, pretrain, demo)
+FAILED = 2
+INTERRUPTED = 130  # as shells report a process that SIGINT ended
+USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: Arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0, 1 where `predict` could not read an image, 2 for an error, 130 after an
+        interruption.
+    """
+    arguments = make_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names may hold bytes that the terminal's encoding cannot show.
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        # These speak to those who write code, not to those who run it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            if not arguments.debug:
+                _import_quietly(arguments.libraries)
+            return arguments.run(arguments) or 0
+        except KeyboardInterrupt:
+            print("keras-bit: stopped", file=sys.stderr)
+            return INTERRUPTED
+        except (*USER_ERRORS, *_device_errors()) as error:
+            message = _message(error)
+            if arguments.debug or message is None:
+                raise
+            print(f"keras-bit: error: {message}", file=sys.stderr)
+            return FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="keras-bit", description="Fine-tunes BigTransfer (BiT) on a folder of photographs."
+    )
+    parser.add_argument("--version", action="version", version=f"keras-bit {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
+
+
+def _import_quietly(libraries):
+    """Imports `libraries` without the messages of TensorFlow's start."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow 2.19 and later do not heed the variable before they have looked for GPUs.
+    error_output = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        for library in libraries:
+            importlib.import_module(library)
+        if "tensorflow" in sys.modules:
+            sys.modules["tensorflow"].config.list_physical_devices()
+    finally:
+        os.dup2(error_output, 2)
+        os.close(error_output)
+        os.close(nowhere)
+
+
+def _device_errors():
+    """What TensorFlow and JAX raise where a device is out of memory, among other troubles."""
+    if "tensorflow" in sys.modules:
+        return RuntimeError, sys.modules["tensorflow"].errors.ResourceExhaustedError
+    return (RuntimeError,)
+
+
+def _message(error):
+    """What to tell of an error without its traceback; `None` where it may be a bug."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, USER_ERRORS):
+        return text
+    from keras_bit.core.device import is_out_of_memory
+
+    if is_out_of_memory(error):
+        return (
+            "The device is out of memory. Try --micro-batch-size auto, --remat, or a smaller "
+            "--crop-size."
+        )
+    return None
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    """Warnings as one readable line, in place of `warnings.showwarning`."""
+    print(f"keras-bit: warning: {message}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""What all of the package shares: arguments, files, the device, text."""

@@ -1,0 +1,197 @@
+"""Folders of photographs as an `ImageDataset`."""
+
+import os
+import stat
+import unicodedata
+from pathlib import Path
+
+from keras_bit.data.dataset import ImageDataset, Split
+from keras_bit.data.images import read_image_size, threaded_map, try_read
+from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
+
+_HEADERS_CHUNK = 64
+_SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+class FileSplit(Split):
+    """Images that lie in files."""
+
+    def __init__(self, found: list[Found]):
+        super().__init__((image.name for image in found), [image.label for image in found])
+        self._keys = [image.key for image in found]
+
+    def _identity(self):
+        return map(os.fsencode, self._keys)
+
+    def _sources(self):
+        return iter(self.names)
+
+
+def image_folder(
+    path: str | os.PathLike,
+    *,
+    validation_split: float = 0.1,
+    seed: int = 0,
+    min_edge: int = 0,
+    examples_per_class: int | None = None,
+) -> ImageDataset:
+    """An `ImageDataset` over a folder of photographs, which are named by their paths.
+
+    The folder holds one folder of images for each class, or a `train` and a `test` folder (also
+    called `validation`, `valid` or `val`) of such class folders. Class `i` is the `i`-th class
+    folder by name. Images may lie in folders within a class folder. JPEG, PNG, BMP and GIF files
+    are recognized by their content. Only their headers are read here; pixels are read by `map`,
+    which finds the files that are broken behind the header.
+
+    Listed with reasons in `skipped`, and counted in one warning, are files that are no such images
+    or whose header is broken, images smaller than `min_edge` or outside the class folders, and
+    folders beside `train` and `test`. Hidden and system files are ignored. The split into training
+    and test images depends on the files' relative paths and `seed` only, not on the machine.
+
+    Args:
+        path: The folder.
+        validation_split: Fraction of each class that becomes its test images (rounded; at least
+            one image stays on each side). Not used where there is a `test` folder.
+        seed: Non-negative integer; chooses the test images and the few-shot images.
+        min_edge: Images whose shorter edge has fewer pixels are skipped.
+        examples_per_class: Number of training images that are kept of each class, for few-shot
+            runs; those of a smaller number are among those of a larger one. Default: all.
+
+    Raises:
+        FileNotFoundError: `path` does not exist.
+        NotADirectoryError: `path` is a file.
+        ValueError: A number is out of range, there are fewer than two class folders, two of them
+            differ only in case, training and test classes differ, or a class has too few images.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for path in [folder / name / f"{i}.png" for name in ("cat", "dog") for i in range(5)]:
+    ...     path.parent.mkdir(exist_ok=True)
+    ...     keras.utils.save_img(path, np.zeros((48, 64, 3)))
+    >>> data = keras_bit.image_folder(folder, validation_split=0.2)
+    >>> data.label_names, data.image_size, data.train_size
+    (('cat', 'dog'), (48, 64), 8)
+    """
+    selection = Selection(validation_split, seed, min_edge, examples_per_class)
+    root = Path(path)
+    if not root.exists():
+        raise FileNotFoundError(f"`path` must be a folder that exists. Received: path={root}")
+    if not root.is_dir():
+        raise NotADirectoryError(
+            f"`path` must be a folder of class folders, not a file. Received: path={root}"
+        )
+    train_folder, test_folder, unused = _layout(root)
+    label_names = _class_folders(train_folder, test_folder)
+    skipped = [(str(root / name), "beside the training and test folder") for name in unused]
+    test, test_skipped = None, []
+    if test_folder is not None:
+        skipped += _stray_images(root, root)
+        test_found, test_skipped = _scan_folder(root, test_folder, label_names, min_edge)
+        test = FileSplit(test_found)
+    found, train_skipped = _scan_folder(root, train_folder, label_names, min_edge)
+    skipped += train_skipped + test_skipped
+    return to_dataset(FileSplit, found, test, label_names, skipped, selection)
+
+
+def _layout(root):
+    """`(training folder, test folder or None, names of the folders beside the two)`."""
+    folders = {name.casefold(): name for name in _subfolders(root)}
+    test = next((name for name in TEST_NAMES if name in folders), None)
+    if test is None or "train" not in folders:
+        return root, None, []
+    return root / folders.pop("train"), root / folders.pop(test), folders.values()
+
+
+def _class_folders(folder, test_folder):
+    """Names of the class folders in the training folder; an error where the test folder differs."""
+    names = _subfolders(folder)
+    if len(names) < 2:
+        content = f"only the folder {names[0]!r}" if names else "no folder"
+        raise ValueError(
+            "`path` must hold one folder of images for each class, at least two (or a `train` "
+            f"and a `test` folder of such folders). Received: {folder} with {content} in it"
+        )
+    test_names = names if test_folder is None else _subfolders(test_folder)
+    if test_names != names:
+        raise ValueError(
+            "Training and test folder must hold the same class folders. Received: "
+            f"{sorted(set(names) - set(test_names))} only in {folder}, "
+            f"{sorted(set(test_names) - set(names))} only in {test_folder}"
+        )
+    return names
+
+
+def _subfolders(folder):
+    """Names of the folders in a folder; an error where two differ only in case."""
+    # DirEntry.is_dir raises for a link that points to itself.
+    names = [entry.name for entry in _visible(folder) if os.path.isdir(entry)]
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            raise ValueError(
+                "Folders must not differ only in upper and lower case; merge or rename them. "
+                f"Received: {other!r} and {name!r} in {folder}"
+            )
+    return names
+
+
+def _visible(folder):
+    """What lies in a folder, sorted by name, without hidden and system files."""
+    with os.scandir(folder) as entries:
+        visible = [e for e in entries if e.name[0] != "." and e.name.lower() not in _SYSTEM_NAMES]
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _scan_folder(root, folder, label_names, min_edge):
+    """What was found in the class folders of `folder`, and what of it was skipped."""
+    items = ((path, i) for i, name in enumerate(label_names) for path in _walk(folder / name))
+    inspected = threaded_map(lambda item: _inspect_file(root, *item), items, _HEADERS_CHUNK)
+    found, skipped = filter_found(inspected, min_edge)
+    present = {image.label for image in found}
+    for label, name in enumerate(label_names):
+        if label not in present:
+            reasons = [reason for path, reason in skipped if folder / name in Path(path).parents]
+            first = f" (the first: {reasons[0]})" if reasons else ""
+            raise ValueError(
+                "Every class folder must hold images that can be read and are large enough. "
+                f"Received: {folder / name} with none, and {len(reasons)} files skipped{first}"
+            )
+    return found, [*_stray_images(root, folder), *skipped]
+
+
+def _walk(folder, ancestors=()):
+    """Yields every file below a folder; links to folders are followed, but not in circles."""
+    real = os.path.realpath(folder)
+    if real in ancestors:
+        return
+    for entry in _visible(folder):
+        if os.path.isdir(entry):
+            yield from _walk(entry.path, (*ancestors, real))
+        else:
+            yield Path(entry.path)
+
+
+def _inspect_file(root, path, label):
+    """`Found`, or `(name, reason)`, of a file, from its header."""
+    name = str(path)
+    status, reason = try_read(Path.stat, path)
+    if status is None:
+        return name, reason
+    if not stat.S_ISREG(status.st_mode):
+        return name, "not a regular file"
+    if not status.st_size:
+        return name, "empty file"
+    key = f"{path.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}"
+    size, reason = try_read(read_image_size, name)
+    return Found(name, label, size, key) if size else (name, reason)
+
+
+def _stray_images(root, folder):
+    """Yields `(name, reason)` of the images that lie in `folder` itself, in no class folder."""
+    files = (Path(entry.path) for entry in _visible(folder) if not os.path.isdir(entry))
+    for path in files:
+        if isinstance(_inspect_file(root, path, None), Found):
+            yield str(path), "outside the class folders"

@@ -1,0 +1,137 @@
+"""Which images of a source belong to the training split, which to the test split."""
+
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_bit.core.arguments import check_integer
+from keras_bit.core.text import list_some
+from keras_bit.core.warn import warn_caller
+from keras_bit.data.dataset import ImageDataset, Split, median_size
+
+TEST_NAMES = ("test", "validation", "valid", "val")
+_NAMED_IN_WARNING = 3
+
+
+class Found(NamedTuple):
+    """An image whose header a scan could read."""
+
+    name: str
+    label: int
+    size: tuple[int, int]
+    key: Any  # a file's relative path, size and time, or the index in a TFDS split
+
+
+Skipped = tuple[str, str]  # name and reason
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The arguments, common to all sources, that choose among the images; checked."""
+
+    validation_split: float
+    seed: int
+    min_edge: int
+    examples_per_class: int | None
+
+    def __post_init__(self):
+        fraction = self.validation_split
+        if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
+            raise ValueError(
+                "`validation_split` must be a number between 0 and 1, both excluded. "
+                f"Received: validation_split={fraction!r}"
+            )
+        check_integer("seed", self.seed, 0)
+        check_integer("min_edge", self.min_edge, 0)
+        if self.examples_per_class is not None:
+            check_integer("examples_per_class", self.examples_per_class, 1)
+
+
+def stratified_split(
+    labels: np.ndarray, label_names: Sequence[str], selection: Selection
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and of the test images: the same fraction of each class."""
+    train, test = [], []
+    for label, indices in _shuffled_classes(labels, selection.seed):
+        if len(indices) < 2:
+            raise ValueError(
+                "Every class must have at least two images, one for training and one for the test "
+                f"split. Received: class {label_names[label]!r} with one"
+            )
+        held_out = int(len(indices) * selection.validation_split + 0.5)
+        held_out = min(max(held_out, 1), len(indices) - 1)
+        test.append(indices[:held_out])
+        train.append(indices[held_out:])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+
+
+def few_shot_subset(
+    labels: np.ndarray, label_names: Sequence[str], selection: Selection
+) -> np.ndarray:
+    """Indices of `examples_per_class` images of every class; of all where that is None."""
+    count = selection.examples_per_class
+    if count is None:
+        return np.arange(len(labels))
+    classes = dict(_shuffled_classes(labels, selection.seed))
+    for label, name in enumerate(label_names):
+        available = len(classes.get(label, ()))
+        if available < count:
+            raise ValueError(
+                "`examples_per_class` must not exceed the training images of any class. Received: "
+                f"examples_per_class={count}, class {name!r} with {available} training images"
+            )
+    return np.sort(np.concatenate([indices[:count] for indices in classes.values()]))
+
+
+def filter_found(results: Iterable[Any], min_edge: int) -> tuple[list[Found], list[Skipped]]:
+    """Separates inspected images into those to take and those to skip."""
+    found, skipped = [], []
+    for result in results:
+        if not isinstance(result, Found):
+            skipped.append(result)
+        elif min(result.size) < min_edge:
+            height, width = result.size
+            reason = f"{height}x{width} pixels, an edge below min_edge={min_edge}"
+            skipped.append((result.name, reason))
+        else:
+            found.append(result)
+    return found, skipped
+
+
+def to_dataset(
+    make_split: Callable[[list[Found]], Split],
+    found: list[Found],
+    test: Split | None,
+    label_names: Sequence[str],
+    skipped: Sequence[Skipped],
+    selection: Selection,
+) -> ImageDataset:
+    """The `ImageDataset` of what was found, a part of which is the test split if `test` is None."""
+    if test is None:
+        train_indices, test_indices = stratified_split(_labels(found), label_names, selection)
+        test = make_split([found[i] for i in test_indices])
+        found = [found[i] for i in train_indices]
+    found = [found[i] for i in few_shot_subset(_labels(found), label_names, selection)]
+    if skipped:
+        listed = list_some([f"{n} ({reason})" for n, reason in skipped], _NAMED_IN_WARNING, "; ")
+        warn_caller(f"Skipped: {len(skipped)}, listed in `skipped` of the ImageDataset. {listed}")
+    image_size = median_size([image.size for image in found])
+    return ImageDataset(make_split(found), test, tuple(label_names), image_size, tuple(skipped))
+
+
+def _labels(found):
+    return np.array([image.label for image in found])
+
+
+def _shuffled_classes(labels: np.ndarray, seed: int) -> Iterator[tuple[int, np.ndarray]]:
+    """`(label, indices)` for every class that occurs, its indices in shuffled order."""
+    # RandomState is the one stream that NumPy promises never to change, on any machine.
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
+    order = generator.permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    present, counts = np.unique(labels, return_counts=True)
+    groups = np.split(by_class, np.cumsum(counts)[:-1])
+    return zip(present.tolist(), groups, strict=True)

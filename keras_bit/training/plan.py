@@ -1,0 +1,364 @@
+"""Everything that a run decides, resolved before anything runs."""
+
+import dataclasses
+import json
+import math
+import os
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_bit.core.arguments import check_integer
+from keras_bit.core.device import (
+    Device,
+    current_device,
+    policy_scope,
+    resolve_policy,
+    set_memory_growth,
+)
+from keras_bit.core.text import readable_size, table
+from keras_bit.data.cache import cache_size
+from keras_bit.data.dataset import ImageDataset
+from keras_bit.hyperrule.callback import default_steps_per_epoch
+from keras_bit.hyperrule.rule import AUTO, HyperRule
+from keras_bit.layers.backbone import BiTBackbone
+from keras_bit.models.classifier import BiTClassifier, build_classifier, resolve_preset
+from keras_bit.training.duration import Duration, estimate_duration
+from keras_bit.training.memory import FLOAT32_SIZE, TrainingMemory, training_memory
+from keras_bit.training.micro_batch import find_micro_batch
+from keras_bit.weights.architecture import Architecture
+from keras_bit.weights.formats import read_architecture
+from keras_bit.weights.presets import EMBEDDED
+
+BATCH_SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSummary:
+    """What a plan says of the data: sizes, classes, the images of each, and fingerprints."""
+
+    image_size: tuple[int, int]
+    label_names: tuple[str, ...]
+    train_counts: tuple[int, ...]
+    test_counts: tuple[int, ...]
+    skipped: int
+    train_fingerprint: str
+    test_fingerprint: str
+
+    @classmethod
+    def of(cls, data: ImageDataset) -> "DataSummary":
+        """Returns the summary of an `ImageDataset`."""
+        train, test = (
+            tuple(np.bincount(split.labels, minlength=data.num_classes).tolist())
+            for split in (data.train, data.test)
+        )
+        return cls(
+            image_size=data.image_size,
+            label_names=data.label_names,
+            train_counts=train,
+            test_counts=test,
+            skipped=len(data.skipped),
+            train_fingerprint=data.train.fingerprint,
+            test_fingerprint=data.test.fingerprint,
+        )
+
+    @property
+    def train_size(self) -> int:
+        """Number of training images."""
+        return sum(self.train_counts)
+
+    @property
+    def test_size(self) -> int:
+        """Number of test images."""
+        return sum(self.test_counts)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPlan:
+    """Everything that a run decides; made by `keras_bit.plan`, run by `keras_bit.fine_tune`.
+
+    `str(plan)` is a table of it.
+
+    Attributes:
+        data: `DataSummary` of the data set.
+        rule: `keras_bit.HyperRule`, its micro-batch size resolved.
+        preset: Name or source of the pretrained weights, or `None` for random ones.
+        depth, width: Of the `keras_bit.BiTBackbone`.
+        parameters: Number of parameters of the classifier.
+        freeze_backbone: Whether only the head is trained.
+        remat: Whether the backward pass recomputes activations.
+        precision: Name of the precision policy.
+        device: `Device` that the plan was made on.
+        seed: Decides initial weights, order of the images and augmentation.
+        steps_per_epoch: Steps of `fit` between two validations.
+        epochs: Number of validations.
+        cache_dir: Folder of the cached images, or `None` for memory.
+        cache_sizes: Bytes of the cached training and test images.
+        memory: `TrainingMemory`, an estimate.
+        memory_with_remat: The same with `remat`, or `None` where that changes nothing.
+        duration: `Duration`, an estimate.
+    """
+
+    data: DataSummary
+    rule: HyperRule
+    preset: str | None
+    depth: int | tuple[int, ...]
+    width: float
+    parameters: int
+    freeze_backbone: bool
+    remat: bool
+    precision: str
+    device: Device
+    seed: int
+    steps_per_epoch: int
+    epochs: int
+    cache_dir: str | None
+    cache_sizes: tuple[int, int]
+    memory: TrainingMemory
+    memory_with_remat: TrainingMemory | None
+    duration: Duration
+
+    def to_json(self) -> str:
+        """Returns the plan as JSON text, for `from_json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunPlan":
+        """Returns the plan that `to_json` came from.
+
+        Raises:
+            ValueError: If the text is another one.
+        """
+        try:
+            content = json.loads(text, object_hook=_tuples_of_lists)
+            lean = content["memory_with_remat"]
+            parts = {
+                "data": DataSummary(**content["data"]),
+                "rule": HyperRule.from_config(content["rule"]["given"]),
+                "device": Device(**content["device"]),
+                "memory": TrainingMemory(**content["memory"]),
+                "memory_with_remat": TrainingMemory(**lean) if lean else None,
+                "duration": Duration(**content["duration"]),
+            }
+            return cls(**{**content, **parts})
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`text` must be what `RunPlan.to_json` returns. Received: {text[:60]!r}... "
+                f"({error}). Make the plan again with `keras_bit.plan`."
+            ) from error
+
+    def build_classifier(self) -> BiTClassifier:
+        """Returns the model of the run, with its initial weights and not compiled."""
+        network: dict[str, Any] = {"preset": self.preset}
+        if self.preset is None:
+            network = {"depth": self.depth, "width": self.width}
+        with policy_scope(self.precision):
+            return build_classifier(
+                len(self.data.label_names),
+                **network,
+                freeze_backbone=self.freeze_backbone,
+                remat=self.remat,
+            )
+
+    def __str__(self) -> str:
+        sections = [("Run", self._rows()), ("Memory of training", self._memory_rows())]
+        run, memory = (table(*section) for section in sections)
+        return "\n".join((run, str(self.rule), memory))
+
+    def _rows(self):
+        data, device = self.data, self.device
+        height, width = data.image_size
+        sizes = " + ".join(map(readable_size, self.cache_sizes))
+        ours = "trained on synthetic (formula-driven) images, not Google's"
+        free = f", {readable_size(device.memory)} for Keras" if device.memory else ""
+        return [
+            ("training images", f"{data.train_size:,}", f"{len(data.label_names):,} classes"),
+            ("validation images", f"{data.test_size:,}", f"median size {height}x{width} pixels"),
+            ("images skipped", f"{data.skipped:,}", ""),
+            (
+                "network",
+                str(Architecture(self.depth, self.width)),
+                f"{self.parameters:,} parameters",
+            ),
+            ("weights", self.preset or "random", ours if self.preset == EMBEDDED else ""),
+            ("trained", "head" if self.freeze_backbone else "all", ""),
+            ("precision", self.precision, f"on {device.name}{free}"),
+            ("validations", f"{self.epochs:,}", f"one every {self.steps_per_epoch:,} steps"),
+            ("cache", sizes, f"in {self.cache_dir or 'memory'}"),
+            ("time", str(self.duration), self.duration.reason),
+        ]
+
+    def _memory_rows(self):
+        rows = self.memory.rows()
+        if self.memory_with_remat:
+            per_image = readable_size(self.memory_with_remat.per_image)
+            total = readable_size(self.memory_with_remat.total)
+            rows.append(("with remat", total, f"{per_image} an image"))
+        if self.device.memory:
+            most = self.memory.images_within(self.device.memory)
+            rows.append(("images that fit", f"{most:,}", f"{readable_size(self.device.memory)}"))
+        return rows
+
+
+def plan(
+    data: ImageDataset,
+    *,
+    preset: str | os.PathLike | None = None,
+    depth: int | tuple[int, ...] | None = None,
+    width: float | None = None,
+    freeze_backbone: bool = False,
+    remat: bool = False,
+    dtype: str | keras.DTypePolicy | None = None,
+    rule: HyperRule | None = None,
+    micro_batch_size: int | str | None = None,
+    steps_per_epoch: int | None = None,
+    seed: int = 0,
+    cache_dir: str | os.PathLike | None = None,
+    verbose: bool | int | str = True,
+    **rule_arguments: Any,
+) -> RunPlan:
+    """Resolves everything that `keras_bit.fine_tune` would do, without training.
+
+    Args:
+        data: A `keras_bit.ImageDataset`.
+        preset: Name of pretrained weights (see `keras_bit.presets()`), or a file, URL or handle, as
+            `keras_bit.BiTBackbone.from_preset` takes it. Without preset, depth and width it is
+            `"f-r14x0.5"`, a small network that comes with the package. It was trained on synthetic
+            images: better than random weights, far from Google's.
+        depth: Depth of a backbone with random weights; BiTBackbone's default beside a `width`.
+        width: Width of a backbone with random weights; BiTBackbone's default beside a `depth`.
+        freeze_backbone: Whether only the head is trained, on features that stay as they are.
+        remat: Whether the backward pass recomputes the activations inside of each unit instead of
+            saving them: less memory, more time; see `keras_bit.BiTBackbone`.
+        dtype: Precision policy of the model, such as `"float32"` or `"mixed_bfloat16"`. By
+            default that of Keras; but where Keras's is `"float32"`, `"mixed_bfloat16"` on GPUs
+            with matrix units for it (NVIDIA's from compute capability 8.0 on) and on TPUs. Keras's
+            own policy is left as it is.
+        rule: A `keras_bit.HyperRule`. By default it is made from `data` and `rule_arguments`.
+        micro_batch_size: As in `HyperRule`; or `"auto"`, also beside a `rule`, for the largest
+            that fits the device: see `keras_bit.largest_micro_batch`.
+        steps_per_epoch: Steps of `fit` between two validations, of which
+            `rule.accumulation_steps` make an update; a tenth of the schedule by default.
+        seed: Integer that decides the initial weights, the order of the images and their
+            augmentation.
+        cache_dir: Folder for the decoded images, which later runs use again; see
+            `keras_bit.pipelines`. In memory by default.
+        verbose: Whether to print how `"auto"` was resolved.
+        **rule_arguments: Arguments of `HyperRule` other than the sizes: `batch_size` (64 by
+            default), `schedule_length`, `resize_edge`, `crop_size`, `mixup_alpha`, `warmup`,
+            `random_crop`, `random_flip`, `learning_rate`.
+
+    Returns:
+        A `RunPlan`: print it, store `plan.to_json()`, or pass it to `fine_tune`.
+
+    Raises:
+        ValueError: If arguments are out of range or contradict each other.
+        MemoryError: With `micro_batch_size="auto"`, if not even a single image fits.
+
+    Example:
+
+    >>> plan = keras_bit.plan(keras_bit.digits(), crop_size=32, schedule_length=100)
+    >>> plan.rule.schedule_length, plan.epochs, plan.precision
+    (100, 10, 'float32')
+    """
+    if not isinstance(data, ImageDataset):
+        raise ValueError(f"`data` must be a keras_bit.ImageDataset. Received: data={data!r}")
+    set_memory_growth()
+    _check_numbers(seed, steps_per_epoch)
+    preset, network = _resolve_network(preset, depth, width)
+    policy = resolve_policy(dtype)
+    rule = _resolve_rule(data.image_size, data.train_size, rule, micro_batch_size, rule_arguments)
+    options = {"freeze": freeze_backbone, "dtype": policy}
+    backbone = _backbone(*network, remat=remat, **options)
+    if micro_batch_size == AUTO:
+        rule = find_micro_batch(backbone, data.num_classes, rule, verbose=verbose)
+    if steps_per_epoch is None:
+        steps_per_epoch = default_steps_per_epoch(rule)
+    epochs = math.ceil(rule.schedule_length * rule.accumulation_steps / steps_per_epoch)
+    memory = training_memory(backbone, data.num_classes, rule)
+    lean = None
+    if not remat and not freeze_backbone:
+        with_remat = _backbone(*network, remat=True, **options)
+        lean = training_memory(with_remat, data.num_classes, rule)
+    return RunPlan(
+        data=DataSummary.of(data),
+        rule=rule,
+        preset=None if preset is None else str(preset),
+        depth=network.depth,
+        width=network.width,
+        parameters=memory.weights // FLOAT32_SIZE,
+        freeze_backbone=bool(freeze_backbone),
+        remat=bool(remat),
+        precision=policy,
+        device=current_device(),
+        seed=seed,
+        steps_per_epoch=steps_per_epoch,
+        epochs=epochs,
+        cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+        cache_sizes=(
+            cache_size(data.train_size, rule.resize_edge),
+            cache_size(data.test_size, rule.crop_size),
+        ),
+        memory=memory,
+        memory_with_remat=lean,
+        duration=estimate_duration(backbone, rule, epochs, data.test_size),
+    )
+
+
+def check_arguments(
+    preset: str | os.PathLike | None = None,
+    depth: int | tuple[int, ...] | None = None,
+    width: float | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+    micro_batch_size: int | str | None = None,
+    **others: Any,
+) -> None:
+    """Raises what `plan` would raise of its arguments, whatever the data: before a scan of them."""
+    _check_numbers(others.pop("seed", 0), others.pop("steps_per_epoch", None))
+    _resolve_network(preset, depth, width)
+    resolve_policy(dtype)
+    free = ("freeze_backbone", "remat", "cache_dir")
+    rule_arguments = {name: value for name, value in others.items() if name not in free}
+    _resolve_rule(1, 1, None, micro_batch_size, rule_arguments)
+
+
+def _check_numbers(seed, steps_per_epoch):
+    check_integer("seed", seed, minimum=0)
+    if steps_per_epoch is not None:
+        check_integer("steps_per_epoch", steps_per_epoch, minimum=1)
+
+
+def _resolve_network(preset, depth, width):
+    """The preset, or `None` for random weights; and the `Architecture`."""
+    preset = resolve_preset(preset, depth, width)
+    if preset is not None:
+        return preset, read_architecture(preset)
+    given = {name: v for name, v in (("depth", depth), ("width", width)) if v is not None}
+    config = BiTBackbone(**given).get_config()
+    return None, Architecture(config["depth"], config["width"])
+
+
+def _resolve_rule(image_size, train_size, rule, micro_batch_size, arguments):
+    if micro_batch_size not in (None, AUTO):
+        arguments = {**arguments, "micro_batch_size": micro_batch_size}
+    if rule is None:
+        return HyperRule(image_size, train_size, **{"batch_size": BATCH_SIZE, **arguments})
+    if not isinstance(rule, HyperRule):
+        raise ValueError(f"`rule` must be a keras_bit.HyperRule. Received: rule={rule!r}")
+    if arguments:
+        raise ValueError(
+            "Arguments of HyperRule must not stand beside `rule`. "
+            f"Received: {', '.join(arguments)}. Use `rule.replace(...)`."
+        )
+    return rule
+
+
+def _backbone(depth, width, freeze, **options):
+    backbone = BiTBackbone(depth, width, **options)
+    backbone.trainable = not freeze
+    return backbone
+
+
+def _tuples_of_lists(content):
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}

@@ -1,0 +1,281 @@
+"""One whole run: plan, train, evaluate, write."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_bit.core.device import current_device, set_memory_growth
+from keras_bit.core.files import write_json
+from keras_bit.core.text import announce
+from keras_bit.core.warn import warn_caller
+from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.pipeline import cache_splits, make_pipelines
+from keras_bit.evaluation.evaluation import Evaluation
+from keras_bit.evaluation.pictures import GRID_COLUMNS, GRID_IMAGES
+from keras_bit.evaluation.predict import LABELS_FILE, MODEL_FILE, RULE_FILE
+from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
+from keras_bit.hyperrule.callback import fit_hyperrule
+from keras_bit.hyperrule.rule import HyperRule
+from keras_bit.models.classifier import BiTClassifier, compile_classifier
+from keras_bit.training.plan import DataSummary, RunPlan
+from keras_bit.training.plan import plan as make_plan
+from keras_bit.training.run_folder import (
+    BEST_WEIGHTS_FILE,
+    HISTORY_FILE,
+    LOGS_FOLDER,
+    METRICS_FILE,
+    PLAN_FILE,
+    run_folder,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FineTuneResult:
+    """What `fine_tune` returns.
+
+    Attributes:
+        model: The trained `keras_bit.BiTClassifier`, with the weights that were best on validation.
+        plan: The `RunPlan` of the run.
+        history: Dict of lists with one value for each epoch: `loss`, `accuracy`, `val_loss`,
+            `val_accuracy`, `learning_rate` and `updates`, the optimizer updates done by then.
+        evaluation: The `keras_bit.Evaluation` of the model on the validation images.
+        metrics: Dict of plain numbers and strings; see `fine_tune`.
+        output: `pathlib.Path` of the output folder, or `None`.
+    """
+
+    model: keras.Model
+    plan: RunPlan
+    history: dict[str, list]
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+    output: pathlib.Path | None
+
+    @property
+    def rule(self) -> HyperRule:
+        """The `keras_bit.HyperRule` of the run."""
+        return self.plan.rule
+
+
+def fine_tune(
+    data: ImageDataset,
+    *,
+    plan: RunPlan | None = None,
+    output: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    report: bool = True,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: bool | int | str = "auto",
+    **decisions: Any,
+) -> FineTuneResult:
+    """Fine-tunes BiT on `data` under BiT-HyperRule, keeps the best model and evaluates it.
+
+    The model is a `keras_bit.BiTClassifier`. It is trained for exactly `rule.schedule_length`
+    optimizer updates with a validation after every epoch; the weights with the highest validation
+    accuracy (the earliest of equals) are the result.
+
+    Args:
+        data: A `keras_bit.ImageDataset`.
+        plan: A `RunPlan` for this data, from `keras_bit.plan`; by default it is made here.
+        output: Folder to write to; nothing is written by default. It gets `model.keras` (without
+            the optimizer: compile it to train on), `label_names.json`, `rule.json` (the rule's
+            decisions and, under `config`, what `HyperRule.from_config` takes), `plan.json`,
+            `history.csv`, `metrics.json`, `logs` for TensorBoard, and a report: `report.html` and,
+            in `report`, its pictures. While the run lasts, everything lies in its sub-folder
+            `unfinished`, with the best weights so far; a run that fails before its first
+            validation leaves nothing behind.
+        overwrite: Whether an output folder that is not empty may be used. The files of the run in
+            it are replaced when the new run is complete; other files stay.
+        report: Whether to draw the report.
+        callbacks: Further callbacks for `fit`.
+        verbose: As in `fit`; 0 silences the run, whose lines then go to the logger `"keras_bit"`
+            only.
+        **decisions: Arguments of `keras_bit.plan`, which describes them: `preset`, `depth`,
+            `width`, `freeze_backbone`, `remat`, `dtype`, `rule`, `micro_batch_size`,
+            `steps_per_epoch`, `seed`, `cache_dir`, and those of `HyperRule`, such as `batch_size`.
+
+    Returns:
+        A `FineTuneResult`. Its `metrics` are `loss`, `accuracy` and `mean_class_accuracy` on the
+        validation images, `best_update` (the updates after which the best weights stood),
+        `training_seconds`, `training_images`, `validation_images`, `classes`, `weights` (the
+        preset or `"random"`), `parameters`, `precision` (the policy), `remat`, `seed`, `keras` (its
+        version and backend) and `devices`.
+
+    Raises:
+        FileExistsError: If `output` is not empty and `overwrite` is not set.
+        NotADirectoryError: If `output` is a file.
+        ValueError: If arguments contradict each other, or `plan` was made for other data.
+        MemoryError: With `micro_batch_size="auto"`, if not even a single image fits.
+        FloatingPointError: If the training loss becomes infinite or NaN.
+
+    Example:
+
+    ```python
+    import keras_bit
+
+    data = keras_bit.digits(examples_per_class=2)
+    result = keras_bit.fine_tune(data, schedule_length=2, crop_size=32, verbose=0)
+    print(result.metrics["accuracy"])
+    ```
+    """
+    with run_folder(output, overwrite) as folder:
+        set_memory_growth()
+        plan = _resolve_plan(data, plan, decisions, verbose)
+        announce(str(plan), verbose)
+        keras.utils.set_random_seed(plan.seed)
+        model = plan.build_classifier()
+        splits = cache_splits(data, plan.rule, plan.cache_dir)
+        pipelines = make_pipelines(splits, data.num_classes, plan.rule, seed=plan.seed)
+        callbacks = [*_callbacks(model, folder, logged=output is not None), *callbacks]
+        started = time.monotonic()
+        history = _train(plan, model, pipelines, callbacks, verbose)
+        seconds = time.monotonic() - started
+        announce("Evaluating the best weights.", verbose)
+        model.load_weights(folder / BEST_WEIGHTS_FILE)
+        evaluation = _evaluate(data, model, splits, pipelines)
+        metrics = _metrics(plan, history, evaluation, seconds)
+        if output is not None:
+            drawing = " and drawing the report" if report else ""
+            announce(f"Saving the model{drawing}.", verbose)
+            _write(folder, plan, model, metrics)
+            if report:
+                _write_report(folder, plan, history, metrics, evaluation, splits, pipelines)
+    output = None if output is None else pathlib.Path(output)
+    return FineTuneResult(model, plan, history, evaluation, metrics, output)
+
+
+def _resolve_plan(data, plan, decisions, verbose):
+    if plan is None:
+        return make_plan(data, verbose=verbose, **decisions)
+    if not isinstance(plan, RunPlan):
+        raise ValueError(f"`plan` must be a RunPlan. Received: plan={plan!r}")
+    if decisions:
+        raise ValueError(
+            "Arguments that a plan decides must not stand beside `plan`. "
+            f"Received: {', '.join(decisions)}. Make another plan with `keras_bit.plan`."
+        )
+    found, planned = (dataclasses.asdict(summary) for summary in (DataSummary.of(data), plan.data))
+    differing = [name for name in found if found[name] != planned[name]]
+    if differing:
+        raise ValueError(
+            "`plan` must have been made for the same data. Received: data that differ in "
+            f"{', '.join(differing)}. Make another plan with `keras_bit.plan`."
+        )
+    if plan.device.name != (device := current_device().name):
+        warn_caller(
+            f"The plan was made on {plan.device.name} and runs on {device}: precision, micro-batch "
+            "and estimates are those of the first."
+        )
+    return plan
+
+
+def _train(plan, model, pipelines, callbacks, verbose):
+    """Trains to the end of the schedule and returns the history."""
+    train, test = pipelines
+    compile_classifier(model, plan.rule.optimizer())
+    arguments = fit_hyperrule(plan.rule, plan.steps_per_epoch, callbacks)
+    try:
+        # `train` is shuffled already: with `shuffle=True` Keras would only warn that it cannot.
+        fitted = model.fit(train, validation_data=test, shuffle=False, verbose=verbose, **arguments)
+    finally:
+        for callback in callbacks:  # Keras closes it at the end of training only
+            if isinstance(callback, keras.callbacks.CSVLogger) and callback.csv_file:
+                callback.csv_file.close()
+    return fitted.history
+
+
+def _callbacks(model, folder, logged):
+    """Those that keep the best weights in the folder and, where it is `logged`, the logs."""
+
+    def count_updates(epoch, logs):
+        logs["updates"] = int(model.optimizer.iterations)
+        if not math.isfinite(logs["loss"]):
+            raise FloatingPointError(
+                f"The training loss has become {logs['loss']} before update {logs['updates']}. "
+                "Lower `learning_rate`, or set `warmup`."
+            )
+
+    count = keras.callbacks.LambdaCallback(on_epoch_end=count_updates)
+    best = keras.callbacks.ModelCheckpoint(
+        folder / BEST_WEIGHTS_FILE,
+        monitor="val_accuracy",
+        mode="max",
+        save_best_only=True,
+        save_weights_only=True,
+    )
+    if not logged:
+        return [count, best]
+    tensorboard = keras.callbacks.TensorBoard(folder / LOGS_FOLDER, write_graph=False)
+    return [count, best, tensorboard, keras.callbacks.CSVLogger(folder / HISTORY_FILE)]
+
+
+def _evaluate(data, model, splits, pipelines):
+    """The model's answers on the validation images, read once."""
+    _, test = pipelines
+    logits = np.asarray(model.predict(test, verbose=0))
+    return Evaluation(splits.test.labels, logits, data.label_names, splits.test.names)
+
+
+def _metrics(plan, history, evaluation, seconds):
+    return {
+        **evaluation.metrics,
+        "best_update": history["updates"][int(np.argmax(history["val_accuracy"]))],
+        "training_seconds": round(seconds, 1),
+        "training_images": plan.data.train_size,
+        "validation_images": len(evaluation.labels),
+        "classes": len(plan.data.label_names),
+        "weights": plan.preset or "random",
+        "parameters": plan.parameters,
+        "precision": plan.precision,
+        "remat": plan.remat,
+        "seed": plan.seed,
+        "keras": f"{keras.version()} on {keras.backend.backend()}",
+        "devices": ", ".join(keras.distribution.list_devices()),
+    }
+
+
+def _write(folder, plan, model, metrics):
+    # A fresh model of the same layers has no optimizer: its momentum would double the file and
+    # belongs to the last update, not to the best one.
+    BiTClassifier(*model.layers).save(folder / MODEL_FILE)
+    rule = {**plan.rule.decisions(), "config": plan.rule.get_config()}
+    contents = {
+        LABELS_FILE: plan.data.label_names,
+        RULE_FILE: rule,
+        PLAN_FILE: dataclasses.asdict(plan),
+        METRICS_FILE: metrics,
+    }
+    for name, content in contents.items():
+        write_json(folder / name, content)
+
+
+def _write_report(folder, plan, history, metrics, evaluation, splits, pipelines):
+    train, _ = pipelines
+    mistaken = [mistake.index for mistake in evaluation.mistakes(SHOWN_MISTAKES)]
+    write_report(
+        folder,
+        text=str(plan),
+        rule=plan.rule,
+        history=history,
+        metrics=metrics,
+        evaluation=evaluation,
+        training_examples=_training_examples(train),
+        mistaken_images=splits.test.take(mistaken),
+    )
+
+
+def _training_examples(dataset):
+    """Images and labels for the report: few of each batch, for MixUp has one weight a batch."""
+    images, labels = [], []
+    for batch_images, batch_labels in dataset.as_numpy_iterator():
+        images.extend(batch_images[:GRID_COLUMNS])
+        labels.extend(batch_labels[:GRID_COLUMNS])
+        if len(images) >= GRID_IMAGES:
+            break
+    return np.stack(images), np.stack(labels)

@@ -1,0 +1,171 @@
+"""What a SavedModel of BiT computes itself, to compare a network with."""
+
+import contextlib
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_bit.core.files import wrap_read_errors
+
+TOLERANCE = 1e-4
+
+
+def meta_graphs(folder: pathlib.Path) -> Sequence[Any]:
+    """The graphs of a SavedModel, after looking whether it is one."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`folder` must be a SavedModel. Received: {folder}, not found.")
+    if not (folder / "saved_model.pb").is_file():
+        raise ValueError(
+            f"`folder` must be a SavedModel. Received: {folder}, without saved_model.pb"
+        )
+    with wrap_tensorflow_errors(folder):
+        saved_model = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        if not saved_model.meta_graphs:
+            raise ValueError("saved_model.pb holds no graph")
+    return saved_model.meta_graphs
+
+
+@contextlib.contextmanager
+def wrap_tensorflow_errors(folder: str | os.PathLike) -> Iterator[None]:
+    """Turns what TensorFlow raises over damaged files into a ValueError that names the folder."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    with wrap_read_errors(folder, "a whole SavedModel"):
+        try:
+            yield
+        except (tf.errors.OpError, DecodeError) as error:
+            raise ValueError(str(error)) from error
+
+
+class ModuleFunction:
+    """The function of a SavedModel from images to features or logits, on the CPU.
+
+    `shape` is the (batch, height, width, 3) that it takes, with `None` for what it leaves open.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        import tensorflow as tf
+
+        self._folder = folder
+        tags = [list(graph.meta_info_def.tags) for graph in meta_graphs(pathlib.Path(folder))]
+        tags.sort(key=lambda tags: "train" in tags)  # a second graph of modules of TensorFlow 1
+        with wrap_tensorflow_errors(folder), tf.device("/CPU:0"):
+            self._module = tf.saved_model.load(str(folder), tags=tags[0])
+        functions = list(_functions_of_images(self._module))
+        if not functions:
+            raise ValueError(
+                "The SavedModel must have a function of images (n, height, width, 3), called "
+                f"itself or as a signature. Received: {folder}, without one."
+            )
+        self.shape, self._call = min(functions, key=lambda function: None not in function[0][1:3])
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns features or logits (n, outputs) of images (n, height, width, 3) in [0, 1]."""
+        import tensorflow as tf
+
+        images = np.asarray(images, "float32")
+        if not tf.TensorShape(self.shape).is_compatible_with(images.shape):
+            raise ValueError(
+                f"`images` must have the shape that the module {self._folder} takes, {self.shape}. "
+                f"Received: images of shape {images.shape}"
+            )
+        with wrap_tensorflow_errors(self._folder), tf.device("/CPU:0"):
+            outputs = self._call(tf.constant(images))
+        return _one_vector_per_image(outputs, len(images), self._folder)
+
+    def difference(self, network: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Returns the largest difference from a network, over the module's largest output.
+
+        Both compute seeded images of 64x64 and of 75x50 pixels, or of the size that the module
+        demands. A ValueError tells of other shapes, and of outputs that are the same for all.
+        """
+        pairs = [(np.asarray(network(images)), expected) for images, expected in self._probes]
+        return float(np.max([_difference(*pair) for pair in pairs]))
+
+    @functools.cached_property
+    def _probes(self):
+        """Pairs of images, noise and waves in turn, and what the module has for them."""
+        rng = np.random.default_rng(0)
+        count, *size = self.shape[:3]
+        probes = []
+        for standard in ((64, 64), (75, 50)) if None in size else (size,):
+            height, width = (own or other for own, other in zip(size, standard, strict=True))
+            images = rng.uniform(0, 1, (count or 2, height, width, 3))
+            rows, columns = np.ogrid[:height, :width]
+            waves = 0.5 + 0.5 * np.sin(rows / 5 + columns / 3)
+            images[1::2] = 0.3 * images[1::2] + 0.7 * waves[..., None]
+            images = images.astype("float32")
+            probes.append((images, self(images)))
+        return probes
+
+
+def _difference(outputs, expected):
+    if outputs.shape != expected.shape:
+        raise ValueError(
+            "`network` must give what the module gives, features or logits. Received: outputs "
+            f"of shape {outputs.shape}, where the module's have {expected.shape}"
+        )
+    largest = np.abs(expected).max()
+    if not np.ptp(expected, axis=0).max() > TOLERANCE * largest and len(expected) > 1:
+        raise ValueError(
+            "The module must give different outputs for different images, or nothing can be "
+            f"compared. Received: outputs of at most {largest:g}, the same for all images."
+        )
+    return np.abs(outputs - expected).max() / largest
+
+
+def _functions_of_images(module):
+    """Yields the shapes of images and the functions of a module, its own call before signatures."""
+    call = module.__call__ if callable(module) else None
+    for concrete in getattr(call, "concrete_functions", ()):
+        yield from _function_of_images(call, *concrete.structured_input_signature)
+    named = getattr(module, "signatures", {})
+    for name in sorted(named, key=lambda name: name not in ("serving_default", "default")):
+        yield from _function_of_images(named[name], *named[name].structured_input_signature)
+
+
+def _function_of_images(function, arguments, options):
+    """Yields the shape of images and the function of them alone, where there is one.
+
+    Other arguments keep the value with which they were traced; `training` is off.
+    """
+    import tensorflow as tf
+
+    given = [*arguments, *options.values()]
+    tensors = [argument for argument in given if isinstance(argument, tf.TensorSpec)]
+    if len(tensors) != 1 or any(argument is True for argument in given):
+        return
+    [images] = tensors
+    shape = images.shape
+    if images.dtype != tf.float32 or shape.rank != 4 or shape[3] not in (None, 3):
+        return
+
+    def call(batch):
+        positional = [batch if argument is images else argument for argument in arguments]
+        named = {name: batch if value is images else value for name, value in options.items()}
+        return function(*positional, **named)
+
+    yield (*shape[:3], 3), call
+
+
+def _one_vector_per_image(outputs, count, folder):
+    """The features or logits among a function's outputs, as an array (count, outputs)."""
+    import tensorflow as tf
+
+    if isinstance(outputs, dict):
+        outputs = outputs.get("default", outputs.get("logits", outputs))
+    arrays = [np.asarray(output) for output in tf.nest.flatten(outputs)]
+    vectors = [a.reshape(count, -1) for a in arrays if a.ndim == 2 or a.shape[1:3] == (1, 1)]
+    if len(vectors) != 1:
+        raise ValueError(
+            "The module's function must give one vector for each image, features or logits. "
+            f"Received: {folder}, which gives arrays of shapes {[a.shape for a in arrays]}"
+        )
+    return vectors[0]

@@ -1,0 +1,62 @@
+"""A folder of photographs and one whole run, which the commands share."""
+
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY = ("--depth", "1,1,1,1", "--width", "0.25", "--batch-size", "16", "--crop-size", "32")
+COLORS = ("blue [b]", "green", "red")
+
+
+def photograph(channel, rng):
+    image = rng.integers(0, 120, (40, 36, 3)).astype(np.uint8)
+    image[4:36, 4:32, channel] = 255
+    return Image.fromarray(image)
+
+
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    """As in a pipe, whatever the tests run in."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of photographs of squares, with one broken file; class names try rich's markup."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for name in COLORS:
+        (folder / name).mkdir()
+        for index in range(20):
+            picture = photograph(("red", "green", "blue [b]").index(name), rng)
+            picture.save(folder / name / f"{index}.png")
+    (folder / "blue [b]" / "broken.jpg").write_text("no picture")
+    return folder
+
+
+def start(arguments, **environment):
+    """The command in a process of its own, its output no terminal."""
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | environment
+    return subprocess.Popen(
+        [sys.executable, "-m", "keras_bit", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def whole_run(photos, tmp_path_factory):
+    """`keras-bit fine-tune` from the folder to the classifier, in a narrow window."""
+    output = tmp_path_factory.mktemp("cli") / "output"
+    settings = ("--schedule-length", "30", "--learning-rate", "0.02", "--steps-per-epoch", "8")
+    arguments = ("fine-tune", photos, *TINY, *settings, "--output", output)
+    with start(arguments, COLUMNS="40") as process:
+        out, error = process.communicate(timeout=300)
+    return types.SimpleNamespace(output=output, code=process.returncode, out=out, error=error)

@@ -1,0 +1,109 @@
+import json
+import re
+import signal
+import types
+
+import pytest
+
+import keras_bit
+from keras_bit.cli.main import main
+from keras_bit.training import RunPlan
+from keras_bit.weights.presets import EMBEDDED
+from tests.cli.conftest import TINY, start
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore:Skipped")]
+
+
+def test_fine_tune_writes_the_run_and_says_how_it_went(whole_run):
+    assert whole_run.code == 0, whole_run.error
+    written = {path.name for path in whole_run.output.iterdir()}
+    assert written == {
+        "model.keras", "label_names.json", "rule.json", "plan.json", "history.csv", "metrics.json",
+        "report.html", "report", "logs",
+    }  # fmt: skip
+    rows = (whole_run.output / "history.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+    assert re.findall(r"^update (\d+):", whole_run.out, re.MULTILINE) == ["8", "16", "24", "30"]
+    accuracy = json.loads((whole_run.output / "metrics.json").read_text())["accuracy"]
+    assert f"Accuracy {accuracy:.2%} on 6 validation" in whole_run.out
+    plan = RunPlan.from_json((whole_run.output / "plan.json").read_text())
+    assert plan.preset is None and "weights: random" in whole_run.out
+
+
+def test_fine_tune_is_readable_in_a_narrow_window_and_in_a_pipe(whole_run):
+    assert max(map(len, whole_run.out.splitlines())) <= 40
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", whole_run.out + whole_run.error)
+
+
+def test_fine_tune_reports_what_it_skips_and_nothing_else_on_stderr(whole_run):
+    (warning,) = whole_run.error.splitlines()
+    assert warning.startswith("keras-bit: warning: ")
+    assert "broken.jpg" in warning
+
+
+def test_an_output_folder_in_use_is_refused_before_the_images_are_read(whole_run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in whole_run.output.rglob("*")}
+    assert main(["fine-tune", "no folder", "--output", str(whole_run.output)]) == 2
+    error = capsys.readouterr().err
+    assert "holds a run" in error and "overwrite" in error and len(error.splitlines()) == 1
+    assert main(["demo", "--output", str(whole_run.output)]) == 2
+    assert {path: path.stat().st_mtime_ns for path in whole_run.output.rglob("*")} == before
+
+
+def test_an_interrupted_run_stops_quietly_and_keeps_its_best_weights(photos, tmp_path):
+    settings = ("--schedule-length", "100000", "--steps-per-epoch", "2")
+    arguments = ("fine-tune", photos, *TINY, *settings, "--output", tmp_path / "output")
+    with start(arguments) as process:
+        for line in process.stdout:
+            if line.startswith("update 4:"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "keras-bit: stopped"
+    assert "Traceback" not in error
+    assert (tmp_path / "output" / "unfinished" / "best.weights.h5").is_file()
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ([], {"preset": EMBEDDED, "depth": (1, 1, 1, 1), "width": 0.5, "freeze_backbone": False}),
+        (["--from-scratch"], {"preset": None, "depth": (1, 1, 1, 1), "width": 0.5}),
+        (["--from-scratch", "--width", "2"], {"preset": None, "depth": 50, "width": 2}),
+        (
+            ["--preset", "s-r50x1", "--freeze-backbone"],
+            {"preset": "s-r50x1", "freeze_backbone": True, "depth": 50, "width": 1},
+        ),
+        (["--remat", "--dtype", "mixed_float16"], {"remat": True, "precision": "mixed_float16"}),
+        (
+            ["--steps-per-epoch", "7", "--cache-dir", "cache", "--seed", "3"],
+            {"steps_per_epoch": 7, "cache_dir": "cache", "seed": 3},
+        ),
+    ],
+)
+def test_fine_tune_runs_the_plan_of_its_options(photos, monkeypatch, tmp_path, options, expected):
+    seen = {}
+
+    def fine_tune(data, **arguments):
+        seen.update(arguments, data=data)
+        metrics = {"accuracy": 0.5, "validation_images": 6, "best_update": 1}
+        metrics["training_seconds"] = 1.0
+        return types.SimpleNamespace(metrics=metrics, output=tmp_path)
+
+    monkeypatch.setattr(keras_bit, "fine_tune", fine_tune)
+    arguments = ["fine-tune", str(photos), "--output", str(tmp_path / "new"), *options]
+    assert main(arguments) == 0
+    assert {name: getattr(seen["plan"], name) for name in expected} == expected
+    assert seen["output"] == str(tmp_path / "new") and seen["data"].train_size == 54
+
+
+def test_auto_is_resolved_before_the_run(photos, monkeypatch, tmp_path):
+    def fine_tune(data, plan, **arguments):
+        assert plan.rule.micro_batch_size in (1, 2, 4, 8)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(keras_bit, "fine_tune", fine_tune)
+    output = ("--output", str(tmp_path / "new"))
+    options = ("--batch-size", "8", "--micro-batch-size", "auto")
+    assert main(["fine-tune", str(photos), *output, *options]) == 2

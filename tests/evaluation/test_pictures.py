@@ -1,0 +1,179 @@
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_bit import Evaluation, HyperRule
+from keras_bit.evaluation import Mistake, pictures
+
+NAMES = ("cat", "dog", "a class whose name is much too long for any table", "$\\bad{_x$")
+RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
+
+
+def plain(color, edge=32):
+    return np.full((edge, edge, 3), color, np.uint8)
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        image.verify()
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def columns_of(picture, color):
+    """The range of columns that hold `color`, as shares of the picture's width."""
+    near = (abs(picture - np.array(color)) < 12).all(axis=-1).any(axis=0)
+    return np.flatnonzero(near)[[0, -1]] / picture.shape[1]
+
+
+def evaluation_of(counts, names):
+    """An evaluation with these counts, true classes in rows."""
+    true, predicted = (np.repeat(ids.ravel(), counts.ravel()) for ids in np.indices(counts.shape))
+    return Evaluation(true, np.eye(len(names))[predicted], names)
+
+
+def curves(updates=(5, 10, 12)):
+    return {
+        "loss": [2.0, 1.0, 0.5],
+        "accuracy": [0.1, 0.5, 0.9],
+        "val_loss": [2.1, 0.8, 0.9],
+        "val_accuracy": [0.1, 0.6, 0.5],
+        "updates": list(updates),
+    }
+
+
+def test_labels_are_described_with_their_weights():
+    assert pictures.describe_label([0, 1, 0, 0], NAMES) == "dog"
+    assert pictures.describe_label([0.17, 0.83, 0, 0], NAMES) == "0.83 dog\n0.17 cat"
+    assert pictures.describe_label([0.996, 0.004, 0, 0], NAMES) == "cat"
+    assert pictures.shorten("abcdefghij", 5) == "ab…ij"
+    assert pictures.shorten("abcde", 5) == "abcde"
+
+
+def test_schedule_points_are_exact_on_both_sides_of_a_boundary():
+    rule = HyperRule(224, 100_000, warmup=True)
+    steps, rates = pictures.schedule_points(rule, points=50)
+    assert len(steps) < 70
+    rate = dict(zip(steps.tolist(), rates.tolist(), strict=True))
+    assert (steps[0], steps[-1]) == (0, 9_999)
+    assert rate[500] == rate[3_000] == pytest.approx(0.003)
+    assert rate[3_001] == rate[6_000] == pytest.approx(0.0003)
+    assert rate[9_001] == rate[9_999] == pytest.approx(0.000003)
+    assert rate[0] == 0
+
+
+@pytest.mark.parametrize("length", [1, 3, 500, 80_000])
+def test_schedule_picture(tmp_path, length):
+    path = tmp_path / "rate.png"
+    pictures.draw_schedule(path, HyperRule(224, 100, 64, schedule_length=length, warmup=True))
+    first = pixels(path)
+    assert first.shape == (440, 880, 3)
+    pictures.draw_schedule(path, HyperRule(224, 100, 64, schedule_length=length, learning_rate=1.0))
+    assert (first != pixels(path)).any()
+    assert [file.name for file in tmp_path.iterdir()] == ["rate.png"]
+
+
+def test_curves_picture_follows_the_history(tmp_path):
+    path = tmp_path / "curves.png"
+    pictures.draw_curves(path, curves())
+    first = pixels(path)
+    assert first.shape == (462, 1100, 3)
+    pictures.draw_curves(path, {**curves(), "val_loss": [2.1, 0.8, 1.2]})
+    changed = (first != pixels(path)).any(axis=(0, 2))
+    assert changed[:550].any() and not changed[550:].any()
+
+
+def test_curves_of_one_epoch_and_of_a_loss_that_is_never_finite(tmp_path):
+    history = {key: [float("nan")] for key in curves()} | {"updates": [7]}
+    pictures.draw_curves(tmp_path / "none.png", history)
+    pictures.draw_curves(tmp_path / "loss.png", history | {"loss": [0.5]})
+    none, loss = (pixels(tmp_path / name) for name in ("none.png", "loss.png"))
+    blue = np.array([0x00, 0x72, 0xB2])  # of training; the legends have a little of it
+    drawn = [(abs(picture - blue) < 12).all(axis=-1).sum() for picture in (none, loss)]
+    assert drawn[1] > drawn[0] + 20, "the one finite value must be drawn"
+
+
+@pytest.mark.parametrize("scale", [255.0, None])
+def test_training_images_stand_in_the_order_of_the_batch(tmp_path, scale):
+    images = np.stack([plain(color) for color in (RED, GREEN, BLUE)])
+    images = images if scale is None else (images / scale).astype(np.float32)
+    labels = np.array([[0.8, 0, 0.2, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+    pictures.draw_training_images(tmp_path / "grid.png", images, labels, NAMES)
+    picture = pixels(tmp_path / "grid.png")
+    assert picture.shape == (319, 880, 3)
+    for place, color in enumerate((RED, GREEN, BLUE)):
+        first, last = columns_of(picture, color)
+        assert place / 4 - 0.01 < first < last < (place + 1) / 4 + 0.01
+
+
+def test_training_images_are_no_more_than_a_page_shows(tmp_path):
+    images = np.stack([plain(RED)] * 16 + [plain(BLUE)] * 20)
+    labels = np.tile([1.0, 0, 0, 0], (36, 1))
+    pictures.draw_training_images(tmp_path / "grid.png", images, labels, NAMES)
+    picture = pixels(tmp_path / "grid.png")
+    assert picture.shape == (1111, 880, 3)
+    assert not (abs(picture - np.array(BLUE)) < 12).all(axis=-1).any()
+
+
+def test_mistakes_picture_shows_their_images_or_says_that_there_are_none(tmp_path):
+    path = tmp_path / "mistakes.png"
+    mistakes = [Mistake(4, "4.png", 0, 1, 0.9), Mistake(2, "2.png", 2, 3, 0.5)]
+    pictures.draw_mistakes(path, [plain(RED), plain(GREEN)], mistakes, NAMES)
+    picture = pixels(path)
+    assert columns_of(picture, RED)[1] < columns_of(picture, GREEN)[0]
+    pictures.draw_mistakes(path, [], [], NAMES)
+    none = pixels(path)
+    assert none.shape == (132, 880, 3)
+    assert (none < 100).any(), "an empty picture"
+
+
+@pytest.mark.parametrize("classes", [2, 10, 40, 100, 150])
+def test_confusion_picture_grows_with_the_classes_up_to_a_limit(tmp_path, classes):
+    names = [f"class {index}" for index in range(classes)]
+    evaluation = evaluation_of(np.eye(classes, dtype=int) * 7, names)
+    pictures.draw_confusion(tmp_path / "matrix.png", evaluation)
+    height, width, _ = pixels(tmp_path / "matrix.png").shape
+    edge = {2: 3.0, 10: 7.0, 40: 12.0, 100: 16.0, 150: 16.0}[classes]
+    assert edge * pictures.DPI < height < (edge + 2.2) * pictures.DPI
+    assert edge * pictures.DPI < width < (edge + 3) * pictures.DPI
+
+
+def test_confusion_colors_are_shares_of_the_true_class(tmp_path):
+    counts = np.array([[1000, 0], [1, 1]])
+    pictures.draw_confusion(tmp_path / "matrix.png", evaluation_of(counts, ("cat", "dog")))
+    picture = pixels(tmp_path / "matrix.png")
+
+    def occurs(share):
+        from matplotlib import cm
+
+        color = np.array(cm.Blues(share)[:3]) * 255
+        return (abs(picture - color) < 1).all(axis=-1).sum() > 5_000
+
+    # Counts of one and one are each half of their class; of all images they would be nothing.
+    assert occurs(1.0) and occurs(0.5) and occurs(0.0)
+    assert not occurs(0.25)
+
+
+def test_class_names_with_mathematical_signs_are_plain_text(tmp_path):
+    def drawn(sign):
+        names = ("cat", f"{sign}x{sign}")
+        evaluation = evaluation_of(np.eye(2, dtype=int), names)
+        pictures.draw_confusion(tmp_path / "matrix.png", evaluation)
+        images = np.stack([plain(RED)] * 2)
+        pictures.draw_training_images(tmp_path / "grid.png", images, np.eye(2), names)
+        return pixels(tmp_path / "matrix.png"), pixels(tmp_path / "grid.png")
+
+    # As mathematics the dollars would vanish, and an underscore alone is an error.
+    for dollars, plain_text in zip(drawn("$"), drawn(""), strict=True):
+        assert dollars.shape != plain_text.shape or (dollars != plain_text).any()
+    drawn("$\\bad{_")
+
+
+def test_no_picture_needs_pyplot(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
+    evaluation = evaluation_of(np.eye(2, dtype=int), ("cat", "dog"))
+    pictures.draw_confusion(tmp_path / "matrix.png", evaluation)
+    assert "matplotlib.pyplot" not in sys.modules

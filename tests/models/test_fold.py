@@ -1,0 +1,121 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_bit import BiTBackbone, BiTClassifier, ZeroInitHead, fold
+from tests.conftest import as_numpy
+
+
+@pytest.fixture
+def backbone(randomize):
+    backbone = BiTBackbone((1, 1, 1, 1), width=1 / 16)
+    backbone.build((None, None, None, 3))
+    randomize(backbone)
+    return backbone
+
+
+@pytest.fixture
+def images(rng):
+    return rng.uniform(0, 1, (2, 40, 40, 3)).astype("float32")
+
+
+def sequential(backbone):
+    return keras.Sequential([backbone, keras.layers.Dense(4), keras.layers.Softmax()])
+
+
+def sequential_with_input(backbone):
+    return keras.Sequential([keras.Input((None, None, 3)), backbone, ZeroInitHead(3)])
+
+
+def functional(backbone):
+    one, two = keras.Input((40, 40, 3)), keras.Input((40, 40, 3))
+    features = keras.ops.abs(backbone(one)) - backbone(two)
+    outputs = [keras.layers.Dense(4, name="a")(features), keras.layers.Dense(2)(features)]
+    return keras.Model([one, two], outputs)
+
+
+def nested(backbone):
+    inputs = keras.Input((40, 40, 3))
+    inner = sequential_with_input(backbone)
+    head = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    return keras.Model(inputs, head(inner(inputs)))
+
+
+def classifier(backbone):
+    return BiTClassifier(backbone, 5)
+
+
+def backbones_of(model):
+    """All backbones of a model, also of models inside it."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, BiTBackbone):
+            found.append(layer)
+        elif isinstance(layer, keras.Model):
+            found += backbones_of(layer)
+    return found
+
+
+@pytest.mark.parametrize(
+    "make", [sequential, sequential_with_input, functional, nested, classifier]
+)
+def test_gives_the_same_outputs(backbone, images, randomize, reload_model, make):
+    model = make(backbone)
+    inputs = [images, images[::-1].copy()] if make is functional else images
+    model(inputs)
+    for layer in model.layers:
+        if layer is not backbone:
+            randomize(layer)
+    folded = fold(model)
+    expected, found = keras.tree.flatten(model(inputs)), keras.tree.flatten(folded(inputs))
+    assert all(np.ptp(as_numpy(value)) > 0 for value in expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(as_numpy(ours), as_numpy(theirs), rtol=1e-4, atol=1e-5)
+    assert [part.standardize for part in backbones_of(folded)] == [False]
+    assert [part.standardize for part in backbones_of(model)] == [True]
+    loaded = keras.tree.flatten(reload_model(folded)(inputs))
+    for ours, theirs in zip(loaded, found, strict=True):
+        np.testing.assert_array_equal(as_numpy(ours), as_numpy(theirs))
+
+
+def test_shares_no_weight_with_the_model(backbone, images):
+    model = classifier(backbone)
+    folded = fold(model)
+    before = as_numpy(folded(images))
+    for weight in model.weights:
+        weight.assign(weight + 1.0)
+    np.testing.assert_array_equal(as_numpy(folded(images)), before)
+
+
+@pytest.mark.parametrize("make", [sequential_with_input, classifier])
+def test_is_compiled_where_the_model_is(backbone, images, make):
+    model = make(backbone)
+    assert not fold(model).compiled
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss, metrics=["accuracy"])
+    labels = np.eye(model.output_shape[-1], dtype="float32")[[0, 1]]
+    found = fold(model).evaluate(images, labels, verbose=0, return_dict=True)
+    assert found == pytest.approx(model.evaluate(images, labels, verbose=0, return_dict=True))
+
+
+def test_folds_a_backbone_alone(backbone, images):
+    folded = fold(backbone)
+    assert isinstance(folded, BiTBackbone) and not folded.standardize
+    np.testing.assert_allclose(as_numpy(folded(images)), as_numpy(backbone(images)), rtol=1e-4)
+
+
+class OfItsOwn(keras.Model):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def call(self, images):
+        return self.backbone(images)
+
+
+def test_refuses_what_it_cannot_fold(backbone):
+    for model in (OfItsOwn(backbone), keras.layers.Dense(1), "model"):
+        with pytest.raises(ValueError, match="`model` must be.*Received"):
+            fold(model)
+    with pytest.raises(ValueError, match="`model` must have a BiTBackbone.*dense"):
+        fold(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="dense")]))

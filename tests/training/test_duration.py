@@ -1,0 +1,59 @@
+import keras
+import pytest
+
+from keras_bit import BiTBackbone, HyperRule
+from keras_bit.training import duration
+from keras_bit.training.duration import Duration, estimate_duration, forward_operations
+
+
+def test_operations_of_r50x1_are_those_of_the_literature():
+    # 4.1 billion multiply-adds for ResNet-50 at 224 px (He et al. 2016: 3.8, with the stride in the
+    # first convolution of a unit in place of the second).
+    assert forward_operations(BiTBackbone(50, 1), 224) == pytest.approx(2 * 4.1e9, rel=0.03)
+
+
+def test_operations_of_a_small_network_counted_by_hand():
+    # Edges 33 -> 17 -> 9 -> 9, 5, 3, 2; root of 8 channels, blocks of 8, 16, 32, 64 in the middle.
+    total, channels, edge = 49 * 3 * 8 * 17**2, 8, 9
+    for block, middle in enumerate((8, 16, 32, 64)):
+        total += channels * middle * edge**2
+        edge = edge if block == 0 else (edge + 1) // 2
+        total += (9 * middle**2 + 4 * middle**2 + channels * 4 * middle) * edge**2
+        channels = 4 * middle
+    assert forward_operations(BiTBackbone((1, 1, 1, 1), 0.125), 33) == 2 * total
+
+
+def test_training_validation_remat_and_frozen_parts_count(monkeypatch):
+    monkeypatch.setattr(duration, "matrix_product_rate", lambda dtype: {"float32": 1e9}[dtype])
+    rule = HyperRule(32, 100, 8, schedule_length=10, crop_size=32)
+    forward = forward_operations(BiTBackbone((1, 1, 1, 1), 0.125), 32)
+
+    def operations(frozen=False, **options):
+        backbone = BiTBackbone((1, 1, 1, 1), 0.125, **options)
+        backbone.trainable = not frozen
+        return estimate_duration(backbone, rule, epochs=2, test_size=5).operations / forward
+
+    assert operations() == 3 * 80 + 10
+    assert operations(remat=True) == 4 * 80 + 10
+    assert operations(frozen=True) == 80 + 10
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(3, "under a minute"), (600, "about 10 minutes"), (7200, "about 2 hours")]
+)
+def test_durations_are_told_in_round_numbers(seconds, text):
+    estimate = Duration(seconds * duration.SHARE * 1e9, 1e9)
+    assert estimate.seconds == pytest.approx(seconds) and str(estimate) == text
+    gflop = f"{seconds * duration.SHARE:,.0f}"
+    expected = f"{gflop} GFLOP at 50% of a matrix product's 1 GFLOP/s, measured"
+    assert estimate.reason == expected
+
+
+def test_the_rate_is_measured_once(monkeypatch):
+    monkeypatch.setitem(duration.MATRIX_EDGE, "cpu", 64)
+    duration.matrix_product_rate.cache_clear()
+    rate = duration.matrix_product_rate("float32")
+    assert 1e6 < rate < 1e15
+    monkeypatch.setattr(keras.ops, "matmul", None)
+    assert duration.matrix_product_rate("float32") == rate
+    duration.matrix_product_rate.cache_clear()

@@ -1,0 +1,158 @@
+import dataclasses
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_bit
+from keras_bit.core.device import Device
+from keras_bit.training import RunPlan
+from keras_bit.training.plan import DataSummary, check_arguments
+from keras_bit.weights.presets import EMBEDDED
+from tests.weight_files import SMALL, random_arrays, save_npz
+
+pytestmark = pytest.mark.tensorflow
+
+RULE = {"batch_size": 16, "schedule_length": 25, "crop_size": 32}
+MODULE = sys.modules["keras_bit.training.plan"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (61, 40, 36, 3)).astype("uint8")
+    labels = np.arange(61) % 3
+    return keras_bit.ImageDataset.from_arrays(
+        images[:48], labels[:48], images[48:], labels[48:], ("red", "green", "blue")
+    )
+
+
+def test_everything_is_resolved(data, tmp_path):
+    plan = keras_bit.plan(data, **RULE, micro_batch_size=8, cache_dir=tmp_path, seed=3)
+    rule = keras_bit.HyperRule((40, 36), 48, micro_batch_size=8, **RULE)
+    assert plan.rule == rule
+    assert (plan.preset, plan.depth, plan.width) == (EMBEDDED, (1, 1, 1, 1), 0.5)
+    model = plan.build_classifier()
+    assert plan.parameters == model.count_params()
+    assert (plan.data.train_size, plan.data.test_size) == (48, 13)
+    assert plan.data == DataSummary(
+        (40, 36), ("red", "green", "blue"), (16, 16, 16), (5, 4, 4), 0,
+        data.train.fingerprint, data.test.fingerprint,
+    )  # fmt: skip
+    assert (plan.freeze_backbone, plan.remat, plan.precision) == (False, False, "float32")
+    assert (plan.seed, plan.device.kind) == (3, "cpu")
+    # 25 updates of two steps; a tenth, rounded up to whole updates, is three updates.
+    assert (plan.steps_per_epoch, plan.epochs) == (6, 9)
+    assert plan.cache_dir == str(tmp_path)
+    assert plan.cache_sizes == (48 * rule.resize_edge**2 * 3, 13 * 32**2 * 3)
+    backbone = keras_bit.BiTBackbone((1, 1, 1, 1), 0.5)
+    assert plan.memory == keras_bit.training_memory(backbone, 3, rule)
+    assert plan.memory_with_remat.total < plan.memory.total
+    assert plan.duration.operations > 0 and plan.duration.seconds > 0
+
+
+def test_a_plan_is_as_good_in_json(data, tmp_path):
+    for options in ({}, {"depth": 50, "remat": True, "cache_dir": tmp_path}):
+        plan = keras_bit.plan(data, **RULE, **options)
+        again = RunPlan.from_json(plan.to_json())
+        assert again == plan and str(again) == str(plan)
+        assert again.rule.get_config()["crop_size"] == 32
+        assert json.loads(plan.to_json())["rule"]["schedule_length"] == 25
+    for text in ("", "{}", "[1]", plan.to_json().replace('"seed"', '"sead"')):
+        with pytest.raises(ValueError, match="`text` must be what `RunPlan.to_json` returns"):
+            RunPlan.from_json(text)
+
+
+def test_a_plan_cannot_be_changed(data):
+    plan = keras_bit.plan(data, **RULE)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.seed = 1
+
+
+def test_the_table_tells_what_is_decided(data, monkeypatch):
+    device = Device("gpu", "Test GPU", 16 * 10**9, True)
+    monkeypatch.setattr(MODULE, "current_device", lambda: device)
+    plan = keras_bit.plan(data, **RULE, depth=50, dtype="mixed_bfloat16")
+    text = str(plan)
+    expected = (
+        "48", "3 classes", "13", "median size 40x36 pixels", "R50x1", "23,506,499 parameters",
+        "random", "mixed_bfloat16", "on Test GPU, 16.0 GB for Keras", "one every 3 steps",
+        "in memory", "GFLOP/s, measured", "with remat", "images that fit",
+    )  # fmt: skip
+    for part in expected:
+        assert part in text, part
+    assert str(plan.rule) in text
+    assert max(map(len, text.splitlines())) <= 120
+    assert "with remat" not in str(keras_bit.plan(data, **RULE, remat=True))
+    assert "  head" in str(keras_bit.plan(data, **RULE, freeze_backbone=True))
+
+
+def test_a_file_of_weights_decides_the_network(data, rng, tmp_path):
+    path = save_npz(tmp_path / "small.npz", random_arrays(rng))
+    plan = keras_bit.plan(data, preset=path, **RULE)
+    assert (plan.preset, plan.depth, plan.width) == (str(path), SMALL["depth"], SMALL["width"])
+    assert plan.build_classifier().count_params() == plan.parameters
+
+
+def test_a_preset_need_not_be_downloaded(data, monkeypatch):
+    plan = keras_bit.plan(data, preset="m-r101x3", **RULE)
+    assert (plan.depth, plan.width) == (101, 3)
+    assert plan.memory.weights == 4 * plan.parameters == 4 * (381_789_888 + (6144 + 1) * 3)
+
+
+def test_auto_is_resolved_in_the_plan(data, monkeypatch):
+    asked = []
+
+    def find(backbone, classes, rule, verbose):
+        asked.append((backbone.remat, classes, verbose))
+        return rule.replace(micro_batch_size=4)
+
+    monkeypatch.setattr(MODULE, "find_micro_batch", find)
+    rule = keras_bit.HyperRule(data.image_size, data.train_size, **RULE)
+    for arguments in ({"rule": rule}, RULE):
+        options = {"micro_batch_size": "auto", "remat": True, "verbose": 0}
+        plan = keras_bit.plan(data, **arguments, **options)
+        assert plan.rule.micro_batch_size == plan.memory.images == 4
+        assert plan.steps_per_epoch == 3 * 4
+    assert asked == [(True, 3, 0)] * 2
+
+
+def test_the_precision_is_the_plan_s_alone(data):
+    plan = keras_bit.plan(data, **RULE, dtype="mixed_bfloat16", depth=(1, 1, 1, 1), width=0.125)
+    model = plan.build_classifier()
+    assert model.backbone.compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+BAD = [
+    ({"preset": "m-r50x7"}, "Did you mean 'm-r50x"),
+    ({"preset": "m-r50x1", "depth": 101}, "`depth` and `width` must be omitted"),
+    ({"depth": 49}, "`depth` must be"),
+    ({"width": 0.3}, "`width` must be"),
+    ({"dtype": "float23"}, "`dtype` must be"),
+    ({"micro_batch_size": 7}, "`micro_batch_size` must divide"),
+    ({"batch_size": 0}, "`batch_size` must be"),
+    ({"steps_per_epoch": 0}, "`steps_per_epoch` must be"),
+    ({"seed": -1}, "`seed` must be"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", BAD)
+def test_refuses_bad_arguments_with_and_without_data(data, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_bit.plan(data, **arguments)
+    with pytest.raises(ValueError, match=message):
+        check_arguments(**arguments)
+
+
+def test_what_needs_the_data_to_be_refused(data):
+    rule = keras_bit.HyperRule(32, 48)
+    with pytest.raises(ValueError, match="beside `rule`.*Received: crop_size"):
+        keras_bit.plan(data, rule=rule, crop_size=32)
+    with pytest.raises(ValueError, match="`rule` must be a keras_bit.HyperRule"):
+        keras_bit.plan(data, rule=500)
+    with pytest.raises(ValueError, match="`data` must be a keras_bit.ImageDataset"):
+        keras_bit.plan("photos")
+    check_arguments(batch_size=32, micro_batch_size="auto", remat=True, cache_dir="x")

@@ -1,0 +1,411 @@
+import csv
+import dataclasses
+import json
+import logging
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_bit
+from keras_bit.core import device
+from keras_bit.core.device import Device
+from keras_bit.evaluation import report
+from keras_bit.training import RunPlan
+from keras_bit.training.run_folder import UNFINISHED_FOLDER
+from keras_bit.weights.presets import EMBEDDED
+
+pytestmark = pytest.mark.tensorflow
+
+# With a sixteenth of the width some seeds learn nothing, and then rounding decides.
+TINY = {"depth": (1, 1, 1, 1), "width": 1 / 4}
+RULE = {"batch_size": 16, "schedule_length": 12, "crop_size": 32, "learning_rate": 0.05}
+FILES = {
+    "model.keras",
+    "label_names.json",
+    "rule.json",
+    "plan.json",
+    "history.csv",
+    "metrics.json",
+    "report.html",
+    *(f"report/{name}" for name in report.PICTURE_FILES),
+}
+
+
+def colors(count, seed=0):
+    """Noise with a red, green or blue square: three classes that anything can learn."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = rng.integers(0, 120, (count, 32, 32, 3)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4:28, 4:28, label] = 255
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def data():
+    names = ("red", "green", "blue")
+    return keras_bit.ImageDataset.from_arrays(*colors(48), *colors(13, 1), label_names=names)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Puts a model that trains in a moment in the place of BiT."""
+
+    def classifier(backbone, head):
+        model = keras.Sequential([backbone, head])
+        model.build((None, None, None, 3))
+        return model
+
+    def build_classifier(plan):
+        with device.policy_scope(plan.precision):
+            head = keras_bit.ZeroInitHead(len(plan.data.label_names))
+            return classifier(keras.layers.GlobalAveragePooling2D(), head)
+
+    monkeypatch.setattr("keras_bit.training.run.BiTClassifier", classifier)
+    monkeypatch.setattr(RunPlan, "build_classifier", build_classifier)
+
+
+@pytest.fixture
+def lines(caplog):
+    """The lines that a silent run logs."""
+    with caplog.at_level(logging.INFO, "keras_bit"):
+        yield caplog
+
+
+def files_in(folder):
+    folder = pathlib.Path(folder)
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {path.as_posix() for path in paths}
+
+
+def content_of(folder):
+    return {name: (pathlib.Path(folder) / name).read_bytes() for name in files_in(folder)}
+
+
+class RuinHead(keras.callbacks.Callback):
+    """Sets the bias of the head when an epoch begins."""
+
+    def __init__(self, bias, epoch):
+        super().__init__()
+        self.bias, self.epoch = np.array(bias), epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            self.model.layers[-1].bias.assign(self.bias)
+
+
+@pytest.fixture(scope="module")
+def whole_run(data, tmp_path_factory):
+    """One run of everything, which is best after its first epoch; read by several tests."""
+    output = tmp_path_factory.mktemp("run") / "deep" / "output"
+    return keras_bit.fine_tune(
+        data,
+        **TINY,
+        **RULE,
+        steps_per_epoch=5,
+        output=output,
+        callbacks=[RuinHead([0.0, 1e4, 0.0], epoch=1)],
+        verbose=0,
+    )
+
+
+def test_a_run_leaves_its_files_and_nothing_else(whole_run):
+    result = whole_run
+    written = files_in(result.output)
+    logs = {name for name in written if name.startswith("logs/")}
+    assert written - logs == FILES
+    assert {name.split("/")[1] for name in logs} == {"train", "validation"}
+    assert not (result.output / UNFINISHED_FOLDER).exists()
+
+
+def test_history_has_a_row_for_every_epoch_and_ends_with_the_schedule(whole_run):
+    result = whole_run
+    with open(result.output / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["updates"]) for row in rows] == [5, 10, 12] == result.history["updates"]
+    rates = [float(row["learning_rate"]) for row in rows]
+    # The boundaries of a schedule of 12 are 5, 7 and 10.
+    assert rates == pytest.approx([0.05, 0.0005, 0.00005]) == result.history["learning_rate"]
+    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert [float(row[key]) for row in rows] == pytest.approx(result.history[key])
+
+
+def test_the_best_weights_are_the_result_and_not_the_last(whole_run, data):
+    result = whole_run
+    accuracies = result.history["val_accuracy"]
+    assert accuracies[0] > accuracies[-1] == pytest.approx(4 / 13)
+    assert result.metrics["accuracy"] == pytest.approx(accuracies[0])
+    assert result.metrics["loss"] == pytest.approx(result.history["val_loss"][0], rel=1e-4)
+    assert result.metrics["best_update"] == 5
+    _, test = keras_bit.pipelines(data, result.rule)
+    loss, accuracy = result.model.evaluate(test, verbose=0)
+    assert (loss, accuracy) == pytest.approx(
+        (result.metrics["loss"], result.metrics["accuracy"]), rel=1e-4
+    )
+
+
+def test_the_saved_model_gives_the_same_logits_and_takes_any_size(whole_run, data):
+    result = whole_run
+    saved = keras.saving.load_model(result.output / "model.keras")
+    images = colors(5, 2)[0].astype("float32") / 255
+    expected = result.model.predict(images, verbose=0)
+    np.testing.assert_allclose(saved.predict(images, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    assert saved(np.zeros((1, 48, 40, 3), "float32")).shape == (1, 3)
+    assert not saved.compiled
+
+
+def test_rule_labels_and_metrics_can_be_read_back(whole_run):
+    result = whole_run
+    stored = json.loads((result.output / "rule.json").read_text())
+    assert keras_bit.HyperRule.from_config(stored["config"]) == result.rule
+    assert (stored["crop_size"], stored["boundaries"]) == (32, list(result.rule.boundaries))
+    names = json.loads((result.output / "label_names.json").read_text())
+    assert names == ["red", "green", "blue"]
+    metrics = json.loads((result.output / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert (metrics["training_images"], metrics["validation_images"]) == (48, 13)
+    assert metrics["weights"] == "random"
+
+
+def test_the_plan_is_stored_and_told(whole_run):
+    text = (whole_run.output / "plan.json").read_text()
+    assert RunPlan.from_json(text) == whole_run.plan
+    assert (whole_run.plan.preset, whole_run.plan.epochs) == (None, 3)
+
+
+def test_the_evaluation_is_that_of_the_best_weights(whole_run, data):
+    evaluation = whole_run.evaluation
+    assert evaluation.labels.tolist() == data.test.labels.tolist()
+    assert evaluation.names == data.test.names and evaluation.label_names == data.label_names
+    images = np.stack(list(data.test.map(lambda image: image))).astype("float32") / 255
+    np.testing.assert_allclose(
+        evaluation.logits, whole_run.model.predict(images, verbose=0), rtol=1e-5, atol=1e-6
+    )
+    assert evaluation.metrics["accuracy"] == whole_run.metrics["accuracy"]
+
+
+def test_an_output_folder_that_holds_anything_is_refused_untouched(whole_run, data, tmp_path):
+    result = whole_run
+    before = content_of(result.output)
+    with pytest.raises(FileExistsError, match="which holds a run"):
+        keras_bit.fine_tune(data, **RULE, output=result.output)
+    assert content_of(result.output) == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="which holds files"):
+        keras_bit.fine_tune(data, **RULE, output=tmp_path)
+    with pytest.raises(NotADirectoryError, match="`output`"):
+        keras_bit.fine_tune(data, **RULE, output=tmp_path / "notes.txt")
+    assert files_in(tmp_path) == {"notes.txt"}
+
+
+def test_overwriting_replaces_the_run_and_keeps_other_files(data, quick, tmp_path):
+    keras_bit.fine_tune(data, **RULE, output=tmp_path, verbose=0)
+    mine = {"notes.txt", "report/notes.txt", "logs/notes.txt"}
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    old_logs = {name for name in files_in(tmp_path) if "tfevents" in name}
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(FILES <= files_in(tmp_path))
+    )
+    keras_bit.fine_tune(
+        data, **RULE, output=tmp_path, overwrite=True, report=False, callbacks=[look], verbose=0
+    )
+    assert seen and all(seen), "the old run must stay until the new one is complete"
+    left = files_in(tmp_path)
+    logs = {name for name in left if "tfevents" in name}
+    no_report = {name for name in FILES if not name.startswith("report")}
+    assert left - logs == no_report | mine
+    assert len(logs) == 2 and not logs & old_logs
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop(*arguments, **keywords):
+    raise Stop
+
+
+def test_a_run_that_fails_before_its_first_validation_leaves_nothing(data, quick, tmp_path):
+    failing = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+    with pytest.raises(Stop):
+        keras_bit.fine_tune(data, **RULE, output=tmp_path, callbacks=[failing], verbose=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_fails_later_leaves_its_best_weights_apart(data, quick, tmp_path):
+    failing = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    with pytest.raises(Stop):
+        keras_bit.fine_tune(data, **RULE, output=tmp_path, callbacks=[failing], verbose=0)
+    names = files_in(tmp_path)
+    assert {"unfinished/best.weights.h5", "unfinished/history.csv"} <= names
+    assert all(name.startswith("unfinished/") for name in names)
+    with pytest.raises(FileExistsError, match="an unfinished run"):
+        keras_bit.fine_tune(data, **RULE, output=tmp_path, verbose=0)
+    keras_bit.fine_tune(data, **RULE, output=tmp_path, overwrite=True, verbose=0)
+    assert FILES <= files_in(tmp_path)
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(data, quick):
+    ruin = RuinHead([np.nan] * 3, epoch=1)
+    settings = {"steps_per_epoch": 2, "callbacks": [ruin], "verbose": 0}
+    with pytest.raises(FloatingPointError, match="nan before update 4"):
+        keras_bit.fine_tune(data, **RULE, **settings)
+
+
+def test_without_output_nothing_is_written(data, quick, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    result = keras_bit.fine_tune(data, **RULE, verbose=0)
+    assert result.output is None
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+    assert result.metrics["accuracy"] == max(result.history["val_accuracy"])
+
+
+def test_the_seed_decides_the_run(data, quick):
+    losses = [
+        keras_bit.fine_tune(data, **RULE, seed=seed, verbose=0).history["loss"]
+        for seed in (1, 1, 2)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_split_batch_makes_one_update(data, quick):
+    result = keras_bit.fine_tune(data, **RULE, micro_batch_size=4, steps_per_epoch=8, verbose=0)
+    assert result.history["updates"] == [2, 4, 6, 8, 10, 12]
+
+
+def test_batch_size_is_64_by_default_and_the_rest_follows_from_the_data(data, quick):
+    result = keras_bit.fine_tune(data, schedule_length=1, crop_size=32, verbose=0)
+    assert result.rule == keras_bit.HyperRule(32, 48, 64, schedule_length=1, crop_size=32)
+
+
+def test_arguments_that_contradict_each_other(data):
+    rule = keras_bit.HyperRule(32, 48)
+    with pytest.raises(ValueError, match="beside `rule`.*Received: crop_size"):
+        keras_bit.fine_tune(data, rule=rule, crop_size=32)
+    with pytest.raises(ValueError, match="`preset` is given.*depth=101"):
+        keras_bit.fine_tune(data, preset="m-r50x1", depth=101)
+    with pytest.raises(TypeError, match="crop_sise"):
+        keras_bit.fine_tune(data, crop_sise=32)
+
+
+def test_a_run_says_what_the_weights_of_this_package_are(data, lines):
+    settings = {"batch_size": 16, "schedule_length": 2, "crop_size": 32, "freeze_backbone": True}
+    result = keras_bit.fine_tune(data, verbose=0, **settings)
+    assert f"{EMBEDDED}  " in lines.messages[0]
+    assert "trained on synthetic (formula-driven) images, not Google's" in lines.messages[0]
+    assert result.metrics["weights"] == EMBEDDED
+    ours = keras_bit.BiTBackbone.from_preset(EMBEDDED)
+    for variable, expected in zip(result.model.backbone.weights, ours.weights, strict=True):
+        np.testing.assert_array_equal(variable, expected)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    found = Device("gpu", "Test GPU", None, True)
+    for module in ("core.device", "training.micro_batch", "training.run"):
+        monkeypatch.setattr(f"keras_bit.{module}.current_device", lambda: found)
+    monkeypatch.setattr(sys.modules["keras_bit.training.plan"], "current_device", lambda: found)
+
+
+def test_precision_and_remat_are_the_run_s_alone_and_are_told(data, gpu, tmp_path, lines):
+    result = keras_bit.fine_tune(
+        data,
+        **TINY,
+        **RULE,
+        remat=True,
+        output=tmp_path / "run",
+        report=False,
+        verbose=0,
+    )
+    assert keras.config.dtype_policy().name == "float32"
+    assert result.model.backbone.remat and result.model.backbone.compute_dtype == "bfloat16"
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["precision"] == "mixed_bfloat16" and metrics["remat"] is True
+    assert "mixed_bfloat16" in lines.messages[0] and "on Test GPU" in lines.messages[0]
+    saved = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    images = colors(5, 2)[0].astype("float32") / 255
+    logits = saved.predict(images, verbose=0)
+    np.testing.assert_array_equal(logits, result.model.predict(images, verbose=0))
+    assert logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_an_explicit_precision_is_heeded(data, quick, gpu, dtype):
+    result = keras_bit.fine_tune(data, **RULE, dtype=dtype, verbose=0)
+    assert result.metrics["precision"] == dtype == result.model.dtype_policy.name
+    scaled = isinstance(result.model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (dtype == "mixed_float16")
+
+
+@pytest.mark.parametrize("with_rule", [False, True])
+def test_the_largest_micro_batch_is_that_of_the_run(data, quick, monkeypatch, tmp_path, with_rule):
+    monkeypatch.setattr(
+        sys.modules["keras_bit.training.plan"],
+        "find_micro_batch",
+        lambda backbone, classes, rule, verbose: rule.replace(micro_batch_size=4),
+    )
+    arguments = dict(RULE)
+    if with_rule:
+        arguments = {"rule": keras_bit.HyperRule(data.image_size, data.train_size, **RULE)}
+    output = tmp_path / "run"
+    settings = {"micro_batch_size": "auto", "output": output, "report": False, "verbose": 0}
+    result = keras_bit.fine_tune(data, **arguments, **settings)
+    assert result.rule.micro_batch_size == 4 and result.rule.accumulation_steps == 4
+    assert result.model.optimizer.gradient_accumulation_steps == 4
+    assert result.history["updates"][-1] == RULE["schedule_length"]
+    assert json.loads((output / "rule.json").read_text())["config"]["micro_batch_size"] == 4
+
+
+def test_a_plan_is_run_as_it_is(data, quick, tmp_path):
+    plan = keras_bit.plan(data, **RULE, steps_per_epoch=4, seed=3)
+    stored = RunPlan.from_json(plan.to_json())
+    results = [
+        keras_bit.fine_tune(data, plan=stored, verbose=0),
+        keras_bit.fine_tune(data, **RULE, steps_per_epoch=4, seed=3, verbose=0),
+    ]
+    assert results[0].plan is stored and results[0].history == results[1].history
+    assert results[0].history["updates"] == [4, 8, 12]
+
+
+def test_a_plan_that_does_not_fit_is_refused(data, quick):
+    plan = keras_bit.plan(data, **RULE)
+    other = keras_bit.ImageDataset.from_arrays(*colors(48), *colors(13, 2))
+    with pytest.raises(ValueError, match="`plan` must have been made for the same data.*test_fin"):
+        keras_bit.fine_tune(other, plan=plan)
+    with pytest.raises(ValueError, match="must not stand beside `plan`. Received: crop_size"):
+        keras_bit.fine_tune(data, plan=plan, crop_size=32)
+    with pytest.raises(ValueError, match="`plan` must be a RunPlan"):
+        keras_bit.fine_tune(data, plan="plan.json")
+    elsewhere = dataclasses.replace(plan, device=Device("gpu", "Test GPU", None, True))
+    with pytest.warns(UserWarning, match="made on Test GPU and runs on CPU"):
+        keras_bit.fine_tune(data, plan=elsewhere, verbose=0)
+
+
+def test_the_test_images_are_read_once_after_training(data, quick, monkeypatch):
+    reads = []
+    make = sys.modules["keras_bit.training.run"].make_pipelines
+
+    def counted(*args, **kwargs):
+        import tensorflow as tf
+
+        train, test = make(*args, **kwargs)
+
+        def note(images, labels):
+            tf.py_function(lambda count: reads.append(int(count)), [tf.shape(labels)[0]], [])
+            return images, labels
+
+        return train, test.map(note)
+
+    monkeypatch.setattr("keras_bit.training.run.make_pipelines", counted)
+    validations = []
+    count = keras.callbacks.LambdaCallback(on_test_end=lambda logs: validations.append(len(reads)))
+    keras_bit.fine_tune(data, **RULE, steps_per_epoch=6, callbacks=[count], verbose=0)
+    assert validations == [1, 2] and len(reads) == 3
