@@ -124,10 +124,11 @@ def _load_or_build(split, edge, name, cache_dir):
         cache_dir.mkdir(parents=True, exist_ok=True)
         with _only_builder(folder) as alone:
             existed = folder.exists()  # asked first: an unlocked process may finish after `_load`
-            if _load(folder, split, edge) is None:
+            cached = _load(folder, split, edge)
+            if cached is None:
                 _clear(folder, existed, alone)
                 _build_on_disk(split, edge, name, folder)
-            cached = _load(folder, split, edge)
+                cached = _load(folder, split, edge)
     if cached is None:
         raise OSError(
             f"The cache {folder} was written but cannot be read back. Check the disk, or choose "

@@ -1,7 +1,6 @@
 """The classifier: a backbone and its head."""
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +10,6 @@ from keras_bit.layers.head import ZeroInitHead
 from keras_bit.weights.assign import assign_strictly
 from keras_bit.weights.formats import read_weights
 from keras_bit.weights.npz import write_npz
-from keras_bit.weights.presets import EMBEDDED
 
 
 @keras.saving.register_keras_serializable(package="keras_bit")
@@ -127,45 +125,6 @@ class BiTClassifier(keras.Sequential):
             for name in ("backbone", "head")
         }
         return cls(**parts, name=config["name"])
-
-
-def resolve_preset(
-    preset: str | os.PathLike | None, depth: int | Sequence[int] | None, width: float | None
-) -> str | os.PathLike | None:
-    """Returns the preset to start from, or `None` for random weights.
-
-    Without any of the three it is the preset embedded in the package; a depth or width selects
-    random weights, and may not be given together with a preset.
-    """
-    if depth is None and width is None:
-        return preset or EMBEDDED
-    if preset is not None:
-        raise ValueError(
-            "`depth` and `width` must be omitted where `preset` is given, which decides them. "
-            f"Received: preset={preset!r}, depth={depth}, width={width}"
-        )
-    return None
-
-
-def build_classifier(
-    num_classes: int,
-    *,
-    preset: str | os.PathLike | None = None,
-    depth: int | Sequence[int] | None = None,
-    width: float | None = None,
-    freeze_backbone: bool = False,
-    remat: bool = False,
-) -> BiTClassifier:
-    """Returns a `BiTClassifier` with a new head, on the backbone that `resolve_preset` selects."""
-    preset = resolve_preset(preset, depth, width)
-    if preset is None:
-        size: dict[str, Any] = {"depth": depth, "width": width}
-        given = {name: value for name, value in size.items() if value is not None}
-        backbone = BiTBackbone(**given, remat=remat)
-    else:
-        backbone = BiTBackbone.from_preset(preset, remat=remat)
-    backbone.trainable = not freeze_backbone
-    return BiTClassifier(backbone, num_classes)
 
 
 def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:

@@ -23,7 +23,7 @@ from keras_bit.data.dataset import ImageDataset
 from keras_bit.hyperrule.callback import default_steps_per_epoch
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
-from keras_bit.models.classifier import BiTClassifier, build_classifier, resolve_preset
+from keras_bit.models.classifier import BiTClassifier
 from keras_bit.training.duration import Duration, estimate_duration
 from keras_bit.training.memory import FLOAT32_SIZE, TrainingMemory, training_memory
 from keras_bit.training.micro_batch import find_micro_batch
@@ -150,16 +150,13 @@ class RunPlan:
 
     def build_classifier(self) -> BiTClassifier:
         """Returns the model of the run, with its initial weights and not compiled."""
-        network: dict[str, Any] = {"preset": self.preset}
-        if self.preset is None:
-            network = {"depth": self.depth, "width": self.width}
         with policy_scope(self.precision):
-            return build_classifier(
-                len(self.data.label_names),
-                **network,
-                freeze_backbone=self.freeze_backbone,
-                remat=self.remat,
-            )
+            if self.preset is None:
+                backbone = BiTBackbone(self.depth, self.width, remat=self.remat)
+            else:
+                backbone = BiTBackbone.from_preset(self.preset, remat=self.remat)
+            backbone.trainable = not self.freeze_backbone
+            return BiTClassifier(backbone, len(self.data.label_names))
 
     def __str__(self) -> str:
         sections = [("Run", self._rows()), ("Memory of training", self._memory_rows())]
@@ -321,6 +318,24 @@ def check_arguments(
     free = ("freeze_backbone", "remat", "cache_dir")
     rule_arguments = {name: value for name, value in others.items() if name not in free}
     _resolve_rule(1, 1, None, micro_batch_size, rule_arguments)
+
+
+def resolve_preset(
+    preset: str | os.PathLike | None, depth: int | tuple[int, ...] | None, width: float | None
+) -> str | os.PathLike | None:
+    """Returns the preset to start from, or `None` for random weights.
+
+    Without any of the three it is the preset embedded in the package; a depth or width selects
+    random weights, and may not be given together with a preset.
+    """
+    if depth is None and width is None:
+        return preset or EMBEDDED
+    if preset is not None:
+        raise ValueError(
+            "`depth` and `width` must be omitted where `preset` is given, which decides them. "
+            f"Received: preset={preset!r}, depth={depth}, width={width}"
+        )
+    return None
 
 
 def _check_numbers(seed, steps_per_epoch):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import keras_bit
+
 TINY = ("--depth", "1,1,1,1", "--width", "0.25", "--batch-size", "16", "--crop-size", "32")
 COLORS = ("blue [b]", "green", "red")
 
@@ -37,6 +39,21 @@ def photos(tmp_path_factory):
             picture.save(folder / name / f"{index}.png")
     (folder / "blue [b]" / "broken.jpg").write_text("no picture")
     return folder
+
+
+@pytest.fixture
+def fake_fine_tune(monkeypatch, tmp_path):
+    """A `keras_bit.fine_tune` that trains nothing; the dictionary of what it was called with."""
+    seen = {}
+
+    def fine_tune(data, **arguments):
+        seen.update(arguments, data=data)
+        metrics = {"accuracy": 0.5, "validation_images": 6, "best_update": 1}
+        metrics["training_seconds"] = 1.0
+        return types.SimpleNamespace(metrics=metrics, output=tmp_path)
+
+    monkeypatch.setattr(keras_bit, "fine_tune", fine_tune)
+    return seen
 
 
 def start(arguments, **environment):

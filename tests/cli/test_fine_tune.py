@@ -1,7 +1,6 @@
 import json
 import re
 import signal
-import types
 
 import pytest
 
@@ -82,20 +81,14 @@ def test_an_interrupted_run_stops_quietly_and_keeps_its_best_weights(photos, tmp
         ),
     ],
 )
-def test_fine_tune_runs_the_plan_of_its_options(photos, monkeypatch, tmp_path, options, expected):
-    seen = {}
-
-    def fine_tune(data, **arguments):
-        seen.update(arguments, data=data)
-        metrics = {"accuracy": 0.5, "validation_images": 6, "best_update": 1}
-        metrics["training_seconds"] = 1.0
-        return types.SimpleNamespace(metrics=metrics, output=tmp_path)
-
-    monkeypatch.setattr(keras_bit, "fine_tune", fine_tune)
+def test_fine_tune_runs_the_plan_of_its_options(
+    photos, fake_fine_tune, tmp_path, options, expected
+):
     arguments = ["fine-tune", str(photos), "--output", str(tmp_path / "new"), *options]
     assert main(arguments) == 0
-    assert {name: getattr(seen["plan"], name) for name in expected} == expected
-    assert seen["output"] == str(tmp_path / "new") and seen["data"].train_size == 54
+    assert {name: getattr(fake_fine_tune["plan"], name) for name in expected} == expected
+    assert fake_fine_tune["output"] == str(tmp_path / "new")
+    assert fake_fine_tune["data"].train_size == 54
 
 
 def test_auto_is_resolved_before_the_run(photos, monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_bit import BiTBackbone, BiTClassifier, HyperRule, ZeroInitHead
-from keras_bit.models.classifier import build_classifier, compile_classifier, resolve_preset
+from keras_bit.models.classifier import compile_classifier
 from tests.conftest import as_numpy
 from tests.weight_files import SMALL, random_arrays, save_npz
 
@@ -133,33 +133,6 @@ def test_a_compiled_classifier_is_traced_once(images):
     logs = model.fit(images, np.eye(2), verbose=0, epochs=2).history
     assert len(traces) == 1
     assert set(logs) == {"loss", "accuracy"} and logs["accuracy"][0] == 0.5
-
-
-@pytest.mark.parametrize(
-    "given, depth, width",
-    [({"depth": (1, 1, 1, 1)}, (1, 1, 1, 1), 1), ({"width": 1 / 16}, 50, 1 / 16)],
-)
-def test_build_classifier_with_random_weights(given, depth, width):
-    backbone = build_classifier(3, **given).backbone
-    assert (backbone.depth, backbone.width, backbone.remat) == (depth, width, False)
-    assert len(backbone.trainable_weights) == len(backbone.weight_shapes())
-
-
-def test_build_classifier_with_pretrained_weights(images):
-    model = build_classifier(3, freeze_backbone=True, remat=True)
-    expected = BiTBackbone.from_preset("f-r14x0.5")(images)
-    np.testing.assert_allclose(as_numpy(model.backbone(images)), as_numpy(expected), rtol=1e-4)
-    trained = [weight.path for weight in model.trainable_weights]
-    assert trained == [weight.path for weight in model.head.weights]
-    assert model.backbone.remat and model.head.num_classes == 3
-
-
-def test_a_preset_excludes_depth_and_width():
-    assert resolve_preset(None, None, None) == "f-r14x0.5"
-    assert resolve_preset("m-r50x1", None, None) == "m-r50x1"
-    assert resolve_preset(None, 50, None) is None and resolve_preset(None, None, 2) is None
-    with pytest.raises(ValueError, match="`depth` and `width` must be omitted.*width=2"):
-        resolve_preset("m-r50x1", None, 2)
 
 
 def test_bad_arguments():

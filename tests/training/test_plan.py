@@ -9,8 +9,9 @@ import pytest
 import keras_bit
 from keras_bit.core.device import Device
 from keras_bit.training import RunPlan
-from keras_bit.training.plan import DataSummary, check_arguments
+from keras_bit.training.plan import DataSummary, check_arguments, resolve_preset
 from keras_bit.weights.presets import EMBEDDED
+from tests.conftest import as_numpy
 from tests.weight_files import SMALL, random_arrays, save_npz
 
 pytestmark = pytest.mark.tensorflow
@@ -124,6 +125,38 @@ def test_the_precision_is_the_plan_s_alone(data):
     model = plan.build_classifier()
     assert model.backbone.compute_dtype == "bfloat16"
     assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize(
+    "given, depth, width",
+    [({"depth": (1, 1, 1, 1)}, (1, 1, 1, 1), 1), ({"width": 1 / 16}, 50, 1 / 16)],
+)
+def test_a_model_with_random_weights(data, given, depth, width):
+    model = keras_bit.plan(data, **RULE, **given).build_classifier()
+    backbone = model.backbone
+    assert (backbone.depth, backbone.width, backbone.remat) == (depth, width, False)
+    assert len(backbone.trainable_weights) == len(backbone.weight_shapes())
+    assert not model.non_trainable_variables
+    images = np.ones((2, 32, 32, 3), "float32")
+    np.testing.assert_array_equal(as_numpy(model(images)), np.zeros((2, 3)))
+
+
+def test_a_model_with_pretrained_weights(data, rng):
+    model = keras_bit.plan(data, **RULE, freeze_backbone=True, remat=True).build_classifier()
+    images = rng.uniform(0, 1, (2, 45, 40, 3)).astype("float32")
+    expected = keras_bit.BiTBackbone.from_preset("f-r14x0.5")(images)
+    np.testing.assert_allclose(as_numpy(model.backbone(images)), as_numpy(expected), rtol=1e-4)
+    trained = [weight.path for weight in model.trainable_weights]
+    assert trained == [weight.path for weight in model.head.weights]
+    assert model.backbone.remat and model.head.num_classes == 3
+
+
+def test_a_preset_excludes_depth_and_width():
+    assert resolve_preset(None, None, None) == "f-r14x0.5"
+    assert resolve_preset("m-r50x1", None, None) == "m-r50x1"
+    assert resolve_preset(None, 50, None) is None and resolve_preset(None, None, 2) is None
+    with pytest.raises(ValueError, match="`depth` and `width` must be omitted.*width=2"):
+        resolve_preset("m-r50x1", None, 2)
 
 
 BAD = [

@@ -43,7 +43,7 @@ def soft_mask(distance, size: int, view=None):
 
 
 def blend(colors, *amounts):
-    """Returns images of the first of `colors` (batch, colors, 3), moved towards the others.
+    """Returns images of the first of `colors` (batch, colors, 3), moved toward the others.
 
     An amount (batch, size, size) of 1 gives a color itself; without any, images have one pixel.
     """

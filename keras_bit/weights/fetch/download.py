@@ -7,10 +7,10 @@ import pathlib
 import sys
 import time
 import urllib.parse
-import warnings
 
 from keras_bit.core.files import cache_folder, write_json
 from keras_bit.core.text import readable_size
+from keras_bit.core.warn import warn_caller
 from keras_bit.weights.fetch import checksums
 from keras_bit.weights.fetch.connection import CHUNK, Broken, Damaged, Refused, read_chunks, request
 from keras_bit.weights.fetch.mirror import is_in_store, mirrored, split_url
@@ -56,11 +56,10 @@ def fetch(url: str, *, refresh: bool = False) -> pathlib.Path:
         if _stamp(target) != seen and _is_intact(target):  # while this process waited
             return target
         if seen and not refresh:
-            warnings.warn(
+            warn_caller(
                 f"The file {target} is damaged and is downloaded again: it is not what its "
                 f"record, {record_of(target).name}, says. (For a file of your own, delete the "
-                "record.)",
-                stacklevel=2,
+                "record.)"
             )
         _download(url, mirrored(url), target)
     return target
