@@ -13,7 +13,6 @@ import argparse
 import statistics
 
 import keras_bit
-from keras_bit.cli.demo import DEMO_RULE
 from keras_bit.weights.presets import EMBEDDED, find_preset
 
 PHOTO_RULE = {
@@ -24,6 +23,16 @@ PHOTO_RULE = {
     "resize_edge": 72,
     "crop_size": 64,
     "mixup_alpha": 0,
+}
+DIGITS_RULE = {
+    "batch_size": 128,
+    "schedule_length": 400,
+    "warmup": True,
+    "learning_rate": 0.03,
+    "resize_edge": 36,
+    "crop_size": 32,
+    "mixup_alpha": 0.1,
+    "random_flip": False,
 }
 
 
@@ -36,7 +45,7 @@ def accuracy(arguments, seed, network):
         rule = PHOTO_RULE
     else:
         data = keras_bit.digits(seed=0)
-        rule = DEMO_RULE
+        rule = DIGITS_RULE
     if arguments.steps:
         rule = {**rule, "schedule_length": arguments.steps}
     result = keras_bit.fine_tune(

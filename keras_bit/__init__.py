@@ -14,4 +14,4 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 if not started_as_command():
     # `keras.models.load_model` finds only classes that have been registered.
-    from keras_bit import hyperrule, layers, models  # noqa: F401
+    from keras_bit import data, hyperrule, layers, models  # noqa: F401

@@ -1,3 +1,4 @@
+from .data import Augment as Augment
 from .data import ImageDataset as ImageDataset
 from .data import cats_vs_dogs as cats_vs_dogs
 from .data import digits as digits

@@ -1,9 +1,12 @@
 """The tests, and what must be set before TensorFlow is imported."""
 
 import os
+import pathlib
+import runpy
 
-# TensorFlow switches oneDNN on by itself on some processors only; read when it is imported.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# By path: the package itself imports Keras.
+_ONEDNN = pathlib.Path(__file__).parent.parent / "keras_bit" / "core" / "onednn.py"
+runpy.run_path(str(_ONEDNN))["enable_onednn"]()
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:
     # Shared out among the workers; the processes that tests start compute as their worker does.

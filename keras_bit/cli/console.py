@@ -5,18 +5,25 @@ import itertools
 import logging
 import os
 import re
+import sys
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
     from keras_bit.hyperrule import HyperRule
     from keras_bit.training import FineTuneResult
 
+_Item = TypeVar("_Item")
+
 UNLIMITED_WIDTH = 1000  # of output that is no terminal: whoever reads it wraps it
+STDERR, STDOUT = "stderr", "stdout"
+_SPACE = "\0"  # stands for a space at which no line is broken: no path can hold it
+_errors: list[TextIO] = []  # standard error, as long as other things must not go there
 
 
 def make_console(**arguments: Any) -> "Console":
@@ -43,26 +50,69 @@ def make_table(*columns: str, right: Sequence[str] = ()) -> "Table":
     return table
 
 
-def show(console: "Console", text: str) -> None:
-    """Prints lines, or tables of `core.text`: as a list where the terminal is narrower."""
-    lines = text.splitlines()
-    if max(map(len, lines)) <= console.width or len(lines) == 1:
-        console.print(text)
+def write(console: "Console", text: str) -> None:
+    """Prints lines as they are: the terminal continues long ones, and a path in them is whole."""
+    console.print(text, soft_wrap=True)
+
+
+def show(console: "Console", text: str, paths: Sequence[str | None] = ()) -> None:
+    """Prints lines, or tables of `core.text`: as a list where the terminal is narrower.
+
+    No line is broken within one of the `paths`, or within a word.
+    """
+    if max(map(len, text.splitlines())) <= console.width:
+        write(console, text)
         return
-    for line in lines:
-        name, *rest = re.split(r" {2,}", line.strip())
-        value = f": {rest[0]}" if rest else ""
-        reason = f" ({rest[1]})" if rest[1:] else ""
-        console.print(textwrap.fill(name + value + reason, console.width, subsequent_indent="  "))
+    for path in filter(None, paths):
+        text = text.replace(path, path.replace(" ", _SPACE))
+    first, *others = text.splitlines()
+    for line in (first, *others):
+        if others:
+            name, *rest = re.split(r" {2,}", line.strip())
+            value = f": {rest[0]}" if rest else ""
+            reason = f" ({rest[1]})" if rest[1:] else ""
+            line = name + value + reason
+        write(console, fill(line, console.width))
+
+
+def fill(text: str, width: int) -> str:
+    """Returns `text` in lines of this width, none of them broken within a word.
+
+    >>> print(fill("distill/r50x1_224: a long-winded description", 20))
+    distill/r50x1_224: a
+      long-winded
+      description
+    """
+    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(text, width, subsequent_indent="  ", **options)
+    return "\n".join(lines).replace(_SPACE, " ")
+
+
+def complain(message: str) -> None:
+    """Prints a line on stderr, which `silence` does not hide."""
+    print(f"keras-bit: {message}", file=_errors[-1] if _errors else sys.stderr)
 
 
 @contextlib.contextmanager
-def shown_messages(console: "Console") -> Iterator[None]:
-    """Prints on `console` what the package logs of its runs."""
+def silence(streams: Sequence[str]) -> Iterator[None]:
+    """Drops what is written to `STDERR` or `STDOUT`, but for `complain`."""
+    redirections = {STDERR: contextlib.redirect_stderr, STDOUT: contextlib.redirect_stdout}
+    with contextlib.ExitStack() as stack:
+        _errors.append(_errors[-1] if _errors else sys.stderr)
+        stack.callback(_errors.pop)
+        for stream in streams:
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(redirections[stream](nowhere))
+        yield
+
+
+@contextlib.contextmanager
+def shown_messages(console: "Console", paths: Sequence[str | None] = ()) -> Iterator[None]:
+    """Prints on `console` what the package logs of its runs, `paths` in it whole."""
 
     class Handler(logging.Handler):
         def emit(self, record):
-            show(console, record.getMessage())
+            show(console, record.getMessage(), paths)
 
     logger, handler = logging.getLogger("keras_bit"), Handler()
     before = logger.level, logger.propagate
@@ -76,14 +126,21 @@ def shown_messages(console: "Console") -> Iterator[None]:
         logger.level, logger.propagate = before
 
 
+def track(console: "Console", items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
+    """Passes `items` on, with a bar on a terminal."""
+    with _bar(console, what, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
 @contextlib.contextmanager
 def training_progress(console: "Console", rule: "HyperRule") -> Iterator[Any]:
     """Yields a callback that shows a bar on a terminal, and a line for every epoch."""
     import keras
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = ("Updates", BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, disable=not console.is_terminal)
+    progress = _bar(console, "Updates")
     task = progress.add_task("", total=rule.schedule_length)
     steps = itertools.count(1)
 
@@ -121,4 +178,13 @@ def show_result(console: "Console", result: "FineTuneResult") -> None:
         f"({metrics['training_seconds']:.0f} s of training)."
     )
     if result.output:
-        console.print(f"Model: {result.output / MODEL_FILE}\nReport: {result.output / PAGE_FILE}")
+        write(console, f"Model: {result.output / MODEL_FILE}\nReport: {result.output / PAGE_FILE}")
+
+
+def _bar(console: "Console", what: str, **options: Any) -> "Progress":
+    """A bar on a terminal. What is written to stdout goes on to where stdout leads."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (what, BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
+    options = {**options, "disable": not console.is_terminal, "redirect_stdout": False}
+    return Progress(*columns, console=console, **options)

@@ -5,18 +5,15 @@ from typing import Any
 
 from keras_bit.cli.console import make_console
 from keras_bit.cli.fine_tune import run_shown
-from keras_bit.cli.options import add_command, add_from_scratch, add_output_options, network_of
-
-DEMO_RULE = {
-    "batch_size": 128,
-    "schedule_length": 400,
-    "warmup": True,
-    "learning_rate": 0.03,
-    "resize_edge": 36,
-    "crop_size": 32,
-    "mixup_alpha": 0.1,
-    "random_flip": False,
-}
+from keras_bit.cli.options import (
+    add_command,
+    add_from_scratch,
+    add_output_options,
+    add_quiet,
+    check_output_folder,
+    integer,
+    network_of,
+)
 
 
 def add(commands: Any) -> None:
@@ -30,20 +27,21 @@ def add(commands: Any) -> None:
     )
     add_output_options(parser, "keras-bit-demo")
     add_from_scratch(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    add_quiet(parser, prints_result=False)
+    parser.add_argument("--seed", type=integer, default=0, metavar="N", help="default: 0")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """A whole run on scikit-learn's digits."""
     from keras_bit.data import digits
-    from keras_bit.training.run_folder import check_output
 
-    check_output(arguments.output, arguments.overwrite)
+    check_output_folder(arguments.output, arguments.overwrite)
+    data = digits(seed=arguments.seed)
     console = make_console()
     weights = "random weights" if arguments.from_scratch else "weights from synthetic images"
     console.print(
-        f"scikit-learn's handwritten digits, a small BiT with {weights}, and BiT-HyperRule "
-        "with a shorter schedule, smaller images and a larger rate than it would choose:"
+        f"scikit-learn's handwritten digits, a small BiT with {weights}, and the rule that suits "
+        "it, without flips:"
     )
-    decisions = {**DEMO_RULE, **network_of(arguments), "seed": arguments.seed}
-    run_shown(console, arguments, digits(seed=arguments.seed), decisions)
+    decisions = {"random_flip": False, **network_of(arguments), "seed": arguments.seed}
+    run_shown(console, arguments, data, decisions)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from keras_bit.cli.options import add_command
+from keras_bit.cli.options import add_command, add_quiet
 
 
 def add(commands: Any) -> None:
@@ -14,6 +14,7 @@ def add(commands: Any) -> None:
         "Fill the cache with released weights ahead of time",
         "keras-bit download m-r50x1 m-r101x1",
     )
+    add_quiet(parser, prints_result=True)
     parser.add_argument("names", metavar="NAME", nargs="+", help="see `keras-bit presets`")
 
 

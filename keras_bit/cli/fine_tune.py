@@ -7,9 +7,12 @@ from keras_bit.cli.console import make_console, show_result, shown_messages, tra
 from keras_bit.cli.options import (
     add_command,
     add_output_options,
+    add_quiet,
     add_run_options,
+    check_output_folder,
     data_of,
     decisions_of,
+    paths_of,
 )
 
 if TYPE_CHECKING:
@@ -24,16 +27,17 @@ def add(commands: Any) -> None:
         "Fine-tune BiT on a folder of photographs and write the classifier and a report",
         "keras-bit fine-tune photos --batch-size 64 --output photos-bit",
         ("keras", "tensorflow"),
+        "Without options, image sizes, schedule length and learning rate are those that suit the "
+        "preset.",
     )
+    add_quiet(parser, prints_result=False)
     add_run_options(parser)
     add_output_options(parser.add_argument_group("output"), "keras-bit-run")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Plans the run, trains, and shows both."""
-    from keras_bit.training.run_folder import check_output
-
-    check_output(arguments.output, arguments.overwrite)
+    check_output_folder(arguments.output, arguments.overwrite)
     decisions = decisions_of(arguments)
     run_shown(make_console(), arguments, data_of(arguments), decisions)
 
@@ -42,7 +46,7 @@ def run_shown(console: "Console", arguments: argparse.Namespace, data: Any, deci
     """One run of `keras_bit.fine_tune`, with arguments of `keras_bit.plan`, on `console`."""
     import keras_bit
 
-    with shown_messages(console):
+    with shown_messages(console, paths_of(arguments)):
         plan = keras_bit.plan(data, verbose=0, **decisions)
         with training_progress(console, plan.rule) as progress:
             result = keras_bit.fine_tune(

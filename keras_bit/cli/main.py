@@ -3,20 +3,23 @@
 Everything heavy is imported inside the command that needs it, so that `--help` answers at once.
 """
 
-import argparse
 import importlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 
 from keras_bit import __version__
 from keras_bit.cli import demo, download, fine_tune, plan, predict, presets, pretrain
+from keras_bit.cli.console import complain, silence
+from keras_bit.cli.parser import FAILED, Parser
+from keras_bit.core.onednn import enable_onednn
 
 COMMANDS = (fine_tune, predict, plan, presets, download, pretrain, demo)
-FAILED = 2
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
+PIPE_CLOSED = 141  # or SIGPIPE
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError)
 
 
@@ -28,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 where `predict` could not read an image, 2 for an error, 130 after an
-        interruption.
+        interruption, 141 where nobody reads the output any more.
     """
     arguments = make_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
@@ -40,27 +43,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         # These speak to those who write code, not to those who run it.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
+            enable_onednn()
             if not arguments.debug:
                 _import_quietly(arguments.libraries)
-            return arguments.run(arguments) or 0
+            with silence(arguments.silenced):
+                code = arguments.run(arguments) or 0
+            sys.stdout.flush()  # here, and not at Python's end, errors of it are caught
+            return code
         except KeyboardInterrupt:
-            print("keras-bit: stopped", file=sys.stderr)
+            complain("stopped")
             return INTERRUPTED
+        except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
+            # Else Python would complain at its end, when it writes the rest.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
         except (*USER_ERRORS, *_device_errors()) as error:
             message = _message(error)
             if arguments.debug or message is None:
                 raise
-            print(f"keras-bit: error: {message}", file=sys.stderr)
+            complain(f"error: {message}")
             return FAILED
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Returns the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="keras-bit", description="Fine-tunes BigTransfer (BiT) on a folder of photographs."
     )
     parser.add_argument("--version", action="version", version=f"keras-bit {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
     return parser
@@ -92,10 +103,11 @@ def _device_errors():
 
 
 def _message(error):
-    """What to tell of an error without its traceback; `None` where it may be a bug."""
-    text = str(error) or type(error).__name__
+    """What to tell of an error in one line; `None` where it may be a bug."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.strerror}: {error.filename}"
     if isinstance(error, USER_ERRORS):
-        return text
+        return re.sub(r"\s*\n\s*", " ", str(error).strip()) or type(error).__name__
     from keras_bit.core.device import is_out_of_memory
 
     if is_out_of_memory(error):
@@ -108,4 +120,4 @@ def _message(error):
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
     """Warnings as one readable line, in place of `warnings.showwarning`."""
-    print(f"keras-bit: warning: {message}", file=sys.stderr)
+    complain(f"warning: {message}")

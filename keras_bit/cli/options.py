@@ -1,8 +1,12 @@
 """Options that several commands share, and what of the Python API they become."""
 
 import argparse
-from collections.abc import Callable, Sequence
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from keras_bit.cli.console import STDERR, STDOUT
 
 if TYPE_CHECKING:
     from keras_bit.data import ImageDataset
@@ -13,6 +17,7 @@ DECISIONS = (
     "warmup random_crop random_flip preset freeze_backbone remat dtype steps_per_epoch cache_dir "
     "seed"
 ).split()
+DATA_OPTIONS = ("validation_split", "seed", "min_edge", "examples_per_class")
 
 
 def add_command(
@@ -22,6 +27,7 @@ def add_command(
     summary: str,
     example: str,
     libraries: Sequence[str] = (),
+    details: str = "",
 ) -> argparse.ArgumentParser:
     """Adds a command and returns its parser; `run` takes the arguments and returns the exit code.
 
@@ -32,13 +38,27 @@ def add_command(
         # Listing all options, as argparse would, takes more room than their descriptions.
         usage=f"keras-bit {usage}\n       [OPTION ...]",
         help=summary,
-        description=f"{summary}.",
+        description=f"{summary}. {details}",
         epilog=f"Example: {example}",
     )
     text = "show tracebacks, and what TensorFlow says at its start"
     parser.add_argument("--debug", action="store_true", help=text)
-    parser.set_defaults(run=run, libraries=libraries)
+    parser.set_defaults(run=run, libraries=libraries, silenced=())
     return parser
+
+
+def add_quiet(parser: argparse.ArgumentParser, *, prints_result: bool) -> None:
+    """Adds `--quiet`; of a command that prints no result, stdout is silent as well."""
+    streams = (STDERR,) if prints_result else (STDERR, STDOUT)
+    what = "the result, " if prints_result else ""
+    text = f"print nothing but {what}warnings and errors"
+    parser.add_argument(
+        *("-q", "--quiet"),
+        dest="silenced",
+        action="store_const",
+        const=streams,
+        help=text,
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -48,15 +68,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
     add = parser.add_argument_group("run").add_argument
     text = "steps between two validations (default: a tenth of all)"
-    add("--steps-per-epoch", type=int, metavar="N", help=text)
+    add("--steps-per-epoch", type=integer, metavar="N", help=text)
     text = "keep the decoded images here, for later runs too (default: in memory)"
-    add("--cache-dir", metavar="FOLDER", help=text)
+    add("--cache-dir", type=path, metavar="FOLDER", help=text)
 
 
 def add_output_options(parser: Any, folder: str) -> None:
     """Adds `--output`, by default `folder`, and `--overwrite`."""
     text = f"new or empty folder to write to (default: {folder})"
-    parser.add_argument("--output", default=folder, metavar="FOLDER", help=text)
+    parser.add_argument("--output", type=path, default=folder, metavar="FOLDER", help=text)
     text = "replace the run in the output folder"
     parser.add_argument("--overwrite", action="store_true", help=text)
 
@@ -67,29 +87,69 @@ def add_from_scratch(parser: Any) -> None:
     parser.add_argument("--from-scratch", action="store_true", help=text)
 
 
-def decisions_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns the arguments of `keras_bit.plan`, checked as far as they do not depend on data."""
-    from keras_bit.training.plan import check_arguments
+def check_output_folder(output: str, overwrite: bool = False) -> None:
+    """Raises where a run could not write to `output`, before it reads its images."""
+    from keras_bit.training.run_folder import check_output
 
-    decisions = {name: getattr(arguments, name) for name in DECISIONS} | network_of(arguments)
+    check_output(output, overwrite)
+    check_writable("output", output)
+
+
+def check_writable(name: str, folder: str) -> None:
+    """Raises where `folder` is none and cannot become one, or cannot be written to."""
+    path = pathlib.Path(folder).absolute()
+    existing = next(each for each in (path, *path.parents) if each.exists())
+    if not existing.is_dir():
+        problem = f"{existing} is a file"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        problem = f"{existing} cannot be written to"
+    else:
+        return
+    raise OSError(
+        f"`{name}` must be a folder that can be written to. Received: {name}={folder}, and "
+        f"{problem}."
+    )
+
+
+def decisions_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `keras_bit.plan`, checked as far as they do not depend on data.
+
+    They are those that were given: the plan decides the others.
+    """
+    from keras_bit.training.resolve import check_arguments
+
+    decisions = given(arguments, DECISIONS) | network_of(arguments)
     check_arguments(**decisions)
+    if "cache_dir" in decisions:
+        check_writable("cache_dir", decisions["cache_dir"])
     return decisions
 
 
+def given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Returns those of the arguments that the user gave."""
+    values = {name: getattr(arguments, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def paths_of(arguments: argparse.Namespace) -> list[str]:
+    """Returns the paths among the arguments, which what is shown may hold."""
+    return list(given(arguments, ("preset", "cache_dir")).values())
+
+
 def network_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Returns depth and width of a network with random weights; `None` for a pretrained one."""
+    """Returns depth and width of a network with random weights; nothing for a pretrained one."""
     if arguments.from_scratch and getattr(arguments, "preset", None) is not None:
         raise ValueError(
             "`--from-scratch` must not be combined with `--preset`, which brings weights. "
             f"Received: --preset {arguments.preset}"
         )
-    depth, width = (getattr(arguments, name, None) for name in ("depth", "width"))
-    if arguments.from_scratch and depth is None and width is None:
+    network = given(arguments, ("depth", "width"))
+    if arguments.from_scratch and not network:
         from keras_bit.weights.presets import EMBEDDED, find_preset
 
         embedded = find_preset(EMBEDDED)
-        depth, width = embedded.depth, embedded.width
-    return {"depth": depth, "width": width}
+        network = {"depth": embedded.depth, "width": embedded.width}
+    return network
 
 
 def data_of(arguments: argparse.Namespace) -> "ImageDataset":
@@ -98,33 +158,58 @@ def data_of(arguments: argparse.Namespace) -> "ImageDataset":
     from keras_bit.data import image_folder
 
     with make_console(stderr=True).status("Reading the sizes of the images"):
-        return image_folder(
-            arguments.folder,
-            validation_split=arguments.validation_split,
-            seed=arguments.seed,
-            min_edge=arguments.min_edge,
-            examples_per_class=arguments.examples_per_class,
-        )
+        return image_folder(arguments.folder, **given(arguments, DATA_OPTIONS))
 
 
-def depth(text: str) -> int | tuple[int, ...]:
-    return tuple(int(units) for units in text.split(",")) if "," in text else int(text)
+def integer(text: str) -> int:
+    return _parsed(int, text, "an integer")
 
 
-def width(text: str) -> float:
-    number = float(text)
-    return int(number) if number.is_integer() else number
+def number(text: str) -> float:
+    return _parsed(float, text, "a number")
 
 
 def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
+    parsed = integer(text)
+    if parsed < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1. Received: {text}")
+    return parsed
 
 
-def _micro_batch_size(text):
-    return text if text == AUTO else int(text)
+def path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file or folder. Received: ''")
+    return text
+
+
+def preset(text: str) -> str:
+    if not text.strip():
+        rule = "must be a name of `keras-bit presets`, or a file of weights"
+        raise argparse.ArgumentTypeError(f"{rule}. Received: {text!r}")
+    return text
+
+
+def depth(text: str) -> int | tuple[int, ...]:
+    rule = "50, 101, 152, or the units of the four blocks such as 1,1,1,1"
+    if "," not in text:
+        return _parsed(int, text, rule)
+    return tuple(_parsed(int, units, rule) for units in text.split(","))
+
+
+def width(text: str) -> float:
+    parsed = number(text)
+    return int(parsed) if parsed.is_integer() else parsed
+
+
+def micro_batch_size(text: str) -> int | str:
+    return text if text == AUTO else _parsed(int, text, "an integer, or auto")
+
+
+def _parsed(kind, text, rule):
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text!r}") from error
 
 
 def _add_data_options(parser):
@@ -133,28 +218,33 @@ def _add_data_options(parser):
     )
     add = parser.add_argument_group("data").add_argument
     text = "share of each class to validate on, where there is no test folder (default: 0.1)"
-    add("--validation-split", type=float, default=0.1, metavar="X", help=text)
-    add("--examples-per-class", type=int, metavar="N", help="train on this many of each class")
+    add("--validation-split", type=number, metavar="X", help=text)
+    text = "train on this many of each class"
+    add("--examples-per-class", type=integer, metavar="N", help=text)
     text = "skip images with a shorter edge (default: 0)"
-    add("--min-edge", type=int, default=0, metavar="PIXELS", help=text)
+    add("--min-edge", type=integer, metavar="PIXELS", help=text)
     text = "decides split, order, augmentation and initial weights (default: 0)"
-    add("--seed", type=int, default=0, metavar="N", help=text)
+    add("--seed", type=integer, metavar="N", help=text)
 
 
 def _add_rule_options(parser):
-    add = parser.add_argument_group("rule", "In place of what BiT-HyperRule decides.").add_argument
-    add("--batch-size", type=int, default=64, metavar="N", help="images per update (default: 64)")
+    text = "Without these, batch size, image sizes, schedule length and learning rate are those "
+    text += "that suit the weights."
+    add = parser.add_argument_group("rule", text).add_argument
+    add("--batch-size", type=integer, metavar="N", help="images per update")
     text = "images that the device takes at once, a divisor of the batch size; auto for the "
     text += "largest that fits"
-    add("--micro-batch-size", type=_micro_batch_size, metavar="N", help=text)
-    add("--schedule-length", type=int, metavar="N", help="number of updates")
-    add("--learning-rate", type=float, metavar="X", help="rate at this batch size")
-    add("--resize-edge", type=int, metavar="PIXELS", help="edge of images before the crop")
-    add("--crop-size", type=int, metavar="PIXELS", help="edge of what the model sees")
-    add("--mixup-alpha", type=float, metavar="X", help="0 for no MixUp")
-    add("--warmup", action="store_true", help="let the learning rate climb at first")
-    for what, help in (("crop", "keep whole images"), ("flip", "never mirror images")):
-        add(f"--no-random-{what}", dest=f"random_{what}", action="store_false", help=help)
+    add("--micro-batch-size", type=micro_batch_size, metavar="N", help=text)
+    add("--schedule-length", type=integer, metavar="N", help="number of updates")
+    add("--learning-rate", type=number, metavar="X", help="rate at this batch size")
+    add("--resize-edge", type=integer, metavar="PIXELS", help="edge of images before the crop")
+    add("--crop-size", type=integer, metavar="PIXELS", help="edge of what the model sees")
+    add("--mixup-alpha", type=number, metavar="X", help="0 for no MixUp")
+    text = "whether the learning rate climbs at first"
+    add("--warmup", action=argparse.BooleanOptionalAction, help=text)
+    for what, text in (("crop", "keep whole images"), ("flip", "never mirror images")):
+        name = f"random_{what}"
+        add(f"--no-random-{what}", dest=name, action="store_const", const=False, help=text)
 
 
 def _add_model_options(parser):
@@ -162,14 +252,15 @@ def _add_model_options(parser):
     add = group.add_argument
     text = "pretrained weights to start from, or a file of weights; without, those of the small "
     text += "network that comes with this package, trained on synthetic images"
-    add("--preset", metavar="NAME", help=text)
+    add("--preset", type=preset, metavar="NAME", help=text)
     text = "start from random weights: 50, 101, 152, or units of the four blocks such as 1,1,1,1"
     add("--depth", type=depth, metavar="N", help=text)
     add("--width", type=width, metavar="X", help="the same: 1 to 4, or a fraction")
     add_from_scratch(group)
-    add("--freeze-backbone", action="store_true", help="train the head only, on fixed features")
+    text = "train the head only, on fixed features"
+    add("--freeze-backbone", action="store_const", const=True, help=text)
     text = "recompute activations in the backward pass: less memory, more time"
-    add("--remat", action="store_true", help=text)
+    add("--remat", action="store_const", const=True, help=text)
     text = "float32, mixed_bfloat16 or mixed_float16 (default: mixed_bfloat16 on GPUs made for "
     text += "it, or else float32)"
     add("--dtype", metavar="POLICY", help=text)

@@ -3,8 +3,15 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from keras_bit.cli.console import make_console, make_table, show, shown_messages
-from keras_bit.cli.options import add_command, add_run_options, data_of, decisions_of
+from keras_bit.cli.console import make_console, make_table, show, shown_messages, write
+from keras_bit.cli.options import (
+    add_command,
+    add_quiet,
+    add_run_options,
+    data_of,
+    decisions_of,
+    paths_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +31,7 @@ def add(commands: Any) -> None:
         "keras-bit plan photos --batch-size 64",
         ("keras",),
     )
+    add_quiet(parser, prints_result=True)
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, as `RunPlan.to_json` does")
 
@@ -35,14 +43,14 @@ def run(arguments: argparse.Namespace) -> None:
     decisions = decisions_of(arguments)
     console = make_console()
     data = data_of(arguments)
-    with shown_messages(make_console(stderr=True)):
+    with shown_messages(make_console(stderr=True), paths_of(arguments)):
         plan = keras_bit.plan(data, verbose=0, **decisions)
     if arguments.json:
         print(plan.to_json(), end="")
         return
     _show_classes(console, plan.data)
     _show_skipped(console, data.skipped)
-    show(console, str(plan))
+    show(console, str(plan), paths_of(arguments))
 
 
 def _show_classes(console: "Console", data: "DataSummary") -> None:
@@ -64,6 +72,6 @@ def _show_skipped(console, skipped):
         return
     console.print(f"Skipped: {len(skipped):,}")
     for name, reason in skipped[:LISTED_FILES]:
-        console.print(f"  {name}: {reason}")
+        write(console, f"  {name}: {reason}")
     if len(skipped) > LISTED_FILES:
         console.print(f"  and {len(skipped) - LISTED_FILES:,} more")

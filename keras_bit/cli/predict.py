@@ -1,18 +1,23 @@
 """`keras-bit predict MODEL IMAGE...`."""
 
 import argparse
+import csv
+import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from keras_bit.cli.console import make_console, make_table
-from keras_bit.cli.options import add_command, positive
+from keras_bit.cli.console import complain, make_console, track, write
+from keras_bit.cli.options import add_command, add_quiet, path, positive
 
 if TYPE_CHECKING:
     from keras_bit.evaluation import FilePrediction
 
 FAILED_IMAGES = 1
+COLUMNS = ("image", "class", "probability")
+GAP = "  "
 
 
 def add(commands: Any) -> None:
@@ -24,27 +29,61 @@ def add(commands: Any) -> None:
         "keras-bit predict photos-bit cat.jpg dog.jpg --top 3",
         ("keras", "tensorflow"),
     )
-    parser.add_argument(
-        "model", metavar="MODEL", help="output folder of a run, or the model.keras in it"
-    )
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="JPEG, PNG, BMP or GIF file")
-    parser.add_argument(
-        "--top", type=positive, default=3, metavar="N", help="classes per image (default: 3)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    text = "output folder of a run, or the model.keras in it"
+    parser.add_argument("model", type=path, metavar="MODEL", help=text)
+    text = "JPEG, PNG, BMP, GIF, WebP or TIFF file, a folder of them, or a pattern such as "
+    text += "'photos/**/*.jpg'"
+    parser.add_argument("images", type=path, metavar="IMAGE", nargs="+", help=text)
+    text = "classes per image (default: 3)"
+    parser.add_argument("--top", type=positive, default=3, metavar="N", help=text)
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--json", action="store_true", help="print JSON")
+    add("--csv", action="store_true", help="print CSV, one row for each image and class")
+    add_quiet(parser, prints_result=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Predicts, shows, and returns the exit code."""
-    from keras_bit.evaluation import predict_files
+    from keras_bit.evaluation.files import find_images
+    from keras_bit.evaluation.predict import SavedRun
 
-    with make_console(stderr=True).status(f"Looking at {len(arguments.images):,} images"):
-        predictions = predict_files(arguments.model, arguments.images, top=arguments.top)
+    saved = SavedRun.open(arguments.model, "MODEL")
+    console = make_console(stderr=True)
+    with console.status("Looking for images"):
+        files = find_images(arguments.images, "IMAGE")
+    predictions: Iterable[FilePrediction]
+    predictions = track(console, saved.predict(files, arguments.top), len(files), "Images")
+    if sys.stdout.isatty():  # elsewhere the rows are written as they come
+        predictions = list(predictions)
+    failed: list[FilePrediction] = []
+    predictions = _noted(predictions, failed)
     if arguments.json:
-        print(json.dumps(list(map(_as_json, predictions)), indent=2))
+        _write_json(predictions)
+    elif arguments.csv:
+        _write_csv(predictions)
     else:
-        _show(predictions)
-    return FAILED_IMAGES if any(prediction.error for prediction in predictions) else 0
+        _show(predictions, files, saved.label_names)
+        for prediction in failed:
+            complain(f"{prediction.file}: {prediction.error}")
+    return FAILED_IMAGES if failed else 0
+
+
+def _noted(
+    predictions: Iterable["FilePrediction"], failed: list["FilePrediction"]
+) -> Iterator["FilePrediction"]:
+    """Passes predictions on; `failed` gets those of files that cannot be read."""
+    for prediction in predictions:
+        if prediction.error:
+            failed.append(prediction)
+        yield prediction
+
+
+def _write_json(predictions: Iterable["FilePrediction"]) -> None:
+    separator = "[\n"
+    for prediction in predictions:
+        print(separator + indent(json.dumps(_as_json(prediction), indent=2), GAP), end="")
+        separator = ",\n"
+    print("\n]")
 
 
 def _as_json(prediction):
@@ -54,17 +93,45 @@ def _as_json(prediction):
     return {"image": prediction.file, "predictions": classes}
 
 
-def _show(predictions: Sequence["FilePrediction"]) -> None:
-    from rich.text import Text
+def _write_csv(predictions: Iterable["FilePrediction"]) -> None:
+    """Writes CSV as RFC 4180 has it, with its ends of lines on every system."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(newline="")
+    writer = csv.writer(sys.stdout)
+    writer.writerow((*COLUMNS, "error"))
+    for prediction in predictions:
+        for name, share in prediction.classes or (("", ""),):
+            writer.writerow((prediction.file, name, share, prediction.error))
 
-    table = make_table("image", "class", "probability", right=("probability",))
+
+def _show(
+    predictions: Iterable["FilePrediction"], files: Sequence[str], label_names: Sequence[str]
+) -> None:
+    """A table; a list of images where the terminal is too narrow for it."""
+    from rich.cells import cell_len
+
+    console = make_console()
+    widths = [
+        max(map(cell_len, (title, *texts)), default=0)
+        for title, texts in zip(COLUMNS, (files, label_names, ()), strict=True)
+    ]
+    wide = sum(widths) + 2 * len(GAP) <= console.width
+
+    def padded(text, column):
+        return text + " " * (widths[column] - cell_len(text))
+
+    titles = [padded(title, column) for column, title in enumerate(COLUMNS)] if wide else None
     for prediction in predictions:
+        if titles and prediction.classes:
+            write(console, GAP.join(titles))
+            titles = None
         file = prediction.file
+        if not wide and prediction.classes:
+            write(console, file)
         for name, share in prediction.classes:
-            table.add_row(Text(file), Text(name), f"{share:.1%}")
+            shown = f"{share:{widths[2]}.1%}"
+            if wide:
+                write(console, padded(file, 0) + GAP + padded(name, 1) + GAP + shown)
+            else:
+                write(console, f"{GAP}{name}: {share:.1%}")
             file = ""
-    if table.row_count:
-        make_console().print(table)
-    for prediction in predictions:
-        if prediction.error:
-            print(f"keras-bit: {prediction.file}: {prediction.error}", file=sys.stderr)

@@ -1,11 +1,10 @@
 """`keras-bit presets [TEXT]`."""
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_bit.cli.console import make_console, make_table
+from keras_bit.cli.console import fill, make_console, make_table, write
 from keras_bit.cli.options import add_command
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def _show(console: "Console", presets: Sequence["Preset"]) -> None:
         if console.width < TABLE_WIDTH:
             named = zip(facts, (*numbers, ""), strict=True)
             listed = ", ".join(f"{fact} {what}".strip() for fact, what in named if fact)
-            console.print(textwrap.fill(f"{name}: {listed}", console.width, subsequent_indent="  "))
+            write(console, fill(f"{name}: {listed}", console.width))
         else:
             table.add_row(name, *facts)
     if table.row_count:

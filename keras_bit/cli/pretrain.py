@@ -4,8 +4,17 @@ import argparse
 import pathlib
 from typing import Any
 
-from keras_bit.cli.console import make_console, shown_messages
-from keras_bit.cli.options import add_command, depth, width
+from keras_bit.cli.console import make_console, shown_messages, write
+from keras_bit.cli.options import (
+    add_command,
+    add_quiet,
+    check_writable,
+    depth,
+    integer,
+    number,
+    path,
+    width,
+)
 
 NAMES = (
     "families classes image_size batch_size steps learning_rate depth width seed output"
@@ -21,6 +30,7 @@ def add(commands: Any) -> None:
         "keras-bit pretrain --families scenes,contours --steps 10000 --output synthetic",
         ("keras",),
     )
+    add_quiet(parser, prints_result=False)
     add = parser.add_argument
     families = ("scenes", "contours")
     text = "contours, fractals, leaves, networks, scenes, textures (default: scenes,contours)"
@@ -32,12 +42,13 @@ def add(commands: Any) -> None:
         ("--steps", 10_000, "in all"),
         ("--seed", 0, "decides images and initial weights"),
     ):
-        add(name, type=int, default=default, metavar="N", help=f"{what} (default: {default:,})")
+        add(name, type=integer, default=default, metavar="N", help=f"{what} (default: {default:,})")
     text = "highest rate (default: 0.03 for every 256 images of a batch)"
-    add("--learning-rate", type=float, metavar="X", help=text)
+    add("--learning-rate", type=number, metavar="X", help=text)
     add("--depth", type=depth, default=(1, 1, 1, 1), metavar="N,N,N,N")
     add("--width", type=width, default=0.5, metavar="X")
-    add("--output", default="keras-bit-pretrain", metavar="FOLDER", help="folder to write to")
+    folder, text = "keras-bit-pretrain", "folder to write to (default: keras-bit-pretrain)"
+    add("--output", type=path, default=folder, metavar="FOLDER", help=text)
 
 
 def _names(text):
@@ -48,7 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Pretrains, and tells where the weights lie."""
     from keras_bit.pretraining.pretrain import WEIGHTS_FILE, pretrain
 
+    check_writable("output", arguments.output)
     console = make_console()
     with shown_messages(console):
         pretrain(**{name: getattr(arguments, name) for name in NAMES}, verbose=False)
-    console.print(f"Weights: {pathlib.Path(arguments.output) / WEIGHTS_FILE}")
+    write(console, f"Weights: {pathlib.Path(arguments.output) / WEIGHTS_FILE}")

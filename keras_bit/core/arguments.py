@@ -4,6 +4,8 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
     """Returns `value` as an int; raises where it is not an integer of at least `minimum`."""
@@ -15,9 +17,24 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
     return int(value)
 
 
+def check_seed(name: str, value: Any) -> int:
+    """Returns `value` as an int; raises where it is no seed that Keras and NumPy take."""
+    seed = check_integer(name, value, minimum=0)
+    if seed >= 2**32:
+        raise ValueError(f"`{name}` must be below 2**32. Received: {name}={seed}")
+    return seed
+
+
 def check_positive_number(name: str, value: Any) -> float:
     """Returns `value` as a float; raises where it is not a positive finite number."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
         raise ValueError(f"`{name}` must be a positive finite number. Received: {name}={value!r}")
     return float(value)
+
+
+def check_boolean(name: str, value: Any) -> bool:
+    """Returns `value`, True, False, 1 or 0, as a bool; raises for others, such as the text "no"."""
+    if not isinstance(value, (numbers.Integral, np.bool_)) or value not in (0, 1):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return bool(value)

@@ -1,17 +1,21 @@
 """Labeled images in a training and a test split."""
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_bit.data.images import decode_image, threaded_map, try_read
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 Images = np.ndarray | Sequence[np.ndarray]
 
@@ -25,8 +29,6 @@ class Split(ABC):
         labels: Class ids, read-only `np.int32` array of shape `(n,)`.
         errors: Dict from an image's index to why the last `map` could not decode it.
     """
-
-    _decode: Callable[[Any], np.ndarray] = staticmethod(decode_image)
 
     def __init__(self, names: Iterable[str], labels: npt.ArrayLike):
         self.names = tuple(names)
@@ -59,11 +61,25 @@ class Split(ABC):
         """
         return self.map_indexed(lambda index, image: transform(image))
 
+    @abstractmethod
     def map_indexed(
         self, transform: Callable[[int, np.ndarray], Any], chunk_size: int = 1
     ) -> Generator[Any, None, None]:
         """`map` with `transform(index, image)`; a thread takes `chunk_size` images together."""
 
+    @abstractmethod
+    def _identity(self) -> Iterator[bytes]:
+        """Yields the bytes that, beside the labels, tell this split from others."""
+
+
+class OrderedSplit(Split):
+    """Images that their source gives in the order of the split, encoded or not."""
+
+    _decode: Callable[[Any], np.ndarray] = staticmethod(decode_image)
+
+    def map_indexed(
+        self, transform: Callable[[int, np.ndarray], Any], chunk_size: int = 1
+    ) -> Generator[Any, None, None]:
         def work(item):
             index, source = item
             image, reason = try_read(self._decode, source)
@@ -77,30 +93,8 @@ class Split(ABC):
                 yield result
 
     @abstractmethod
-    def _identity(self) -> Iterator[bytes]:
-        """Yields the bytes that, beside the labels, tell this split from others."""
-
-    @abstractmethod
     def _sources(self) -> Iterator[Any]:
         """Yields what `_decode` takes, for every image in order."""
-
-
-class ArraySplit(Split):
-    """Images that lie in memory as `np.uint8` arrays of shape `(height, width, 3)`."""
-
-    _decode = staticmethod(np.asarray)
-
-    def __init__(self, side: str, images: Images, labels: np.ndarray):
-        super().__init__((f"{side}/{index}" for index in range(len(images))), labels)
-        self._images = images
-
-    def _identity(self):
-        for image in self._images:
-            yield repr(image.shape).encode()
-            yield image.tobytes()
-
-    def _sources(self):
-        return iter(self._images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +142,12 @@ class ImageDataset:
         cls,
         images: Images,
         labels: npt.ArrayLike,
-        test_images: Images,
-        test_labels: npt.ArrayLike,
+        test_images: Images | None = None,
+        test_labels: npt.ArrayLike | None = None,
         label_names: Sequence[str] | None = None,
+        *,
+        validation_split: float = 0.1,
+        seed: int = 0,
     ) -> "ImageDataset":
         """An `ImageDataset` over images that lie in memory. Nothing is copied.
 
@@ -158,12 +155,20 @@ class ImageDataset:
             images: Training images: a `np.uint8` array of shape `(n, height, width, 3)`, or a
                 sequence of `(height, width, 3)` arrays of any sizes.
             labels: Class ids from 0, integers of shape `(n,)` or `(n, 1)`.
-            test_images, test_labels: The same for testing.
-            label_names: Names of the classes. Default: the ids as strings.
+            test_images, test_labels: The same for testing. Default: a part of the training images,
+                named by its place among them (`"train/17"`).
+            label_names: Names of the classes. Default: the ids as strings; they must then be below
+                the number of images, or 1,000.
+            validation_split: Fraction of each class that becomes its test images where none are
+                given (rounded; at least one image stays on each side).
+            seed: Non-negative integer; chooses these test images.
 
         Raises:
-            TypeError: Images that are not uint8, labels that are not integers.
-            ValueError: Wrong shapes, numbers of labels or ids; fewer than two classes.
+            TypeError: Images that are not uint8, labels that are not integers, names that are not
+                strings.
+            ValueError: Wrong shapes, numbers of labels or ids, a name that is empty or given twice;
+                fewer than two classes; a class with one image only, where test images are held out;
+                one of `test_images` and `test_labels` without the other.
 
         Example:
 
@@ -171,61 +176,121 @@ class ImageDataset:
         >>> data = keras_bit.ImageDataset.from_arrays(images, labels, images[:4], labels[:4])
         >>> data.train_size, data.image_size
         (10, (32, 32))
+        >>> data = keras_bit.ImageDataset.from_arrays(images, labels, validation_split=0.2)
+        >>> data.train_size, data.test_size
+        (8, 2)
         """
-        images = _checked_images("images", images)
-        test_images = _checked_images("test_images", test_images)
-        train_ids = _checked_labels("labels", labels, len(images))
-        test_ids = _checked_labels("test_labels", test_labels, len(test_images))
-        highest = int(max(train_ids.max(), test_ids.max()))
-        if label_names is None:
-            label_names = [str(label) for label in range(highest + 1)]
-        if len(label_names) < 2:
-            raise ValueError(f"At least two classes are needed. Received: {list(label_names)}")
-        if highest >= len(label_names):
-            raise ValueError(
-                "`label_names` must name every class. "
-                f"Received: {len(label_names)} names, class ids up to {highest}"
-            )
-        train = ArraySplit("train", images, train_ids)
-        test = ArraySplit("test", test_images, test_ids)
-        image_size = median_size([image.shape[:2] for image in images])
-        return cls(train, test, tuple(label_names), image_size)
+        from keras_bit.data.sources.arrays import array_dataset
+        from keras_bit.data.sources.selection import Selection
+
+        sides = images, labels, test_images, test_labels
+        return array_dataset(*sides, label_names, Selection(validation_split, seed))
+
+    @classmethod
+    def from_tf_data(
+        cls,
+        train: "tf.data.Dataset",
+        test: "tf.data.Dataset | None" = None,
+        *,
+        label_names: Sequence[str] | None = None,
+        validation_split: float = 0.1,
+        seed: int = 0,
+        min_edge: int = 0,
+        examples_per_class: int | None = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> "ImageDataset":
+        """An `ImageDataset` over a `tf.data.Dataset` of pairs `(image, label)`.
+
+        The data set is read once here, for sizes, labels and a hash of every image and its label,
+        and again by `map`, as a stream: no image is held in memory. It may shuffle anew each time.
+        Images are told, ordered and named by their hashes, so that the split into training and test
+        images depends on the images and `seed` only. But it must yield the same images whenever it
+        is read: leave out random augmentation (the rule augments), `repeat` and MixUp.
+
+        Args:
+            train: Elements `(image, label)`, single or in batches: images `(height, width, 3)`,
+                `(batch, height, width, 3)` in batches, uint8 or float; labels class ids, `()` or
+                `(1,)`, or one-hot `(classes,)`, of any type of number.
+            test: The same for testing. Default: a part of `train`.
+            label_names: Names of the classes. Default: the `class_names` of `train`, as
+                `keras.utils.image_dataset_from_directory` sets them, else the ids as strings; these
+                must then be below the number of images, or 1,000.
+            validation_split: Fraction of each class that becomes its test images where `test` is
+                not given (rounded; at least one image stays on each side).
+            seed, min_edge, examples_per_class: As for `image_folder`.
+            value_range: `(black, white)`, the values between which all images lie. Default: 0 and
+                255 for integers; for floats 0 and 1 where the largest value over all of them,
+                training and test, is at most 1, and 0 and 255 where it is 2 or more. Images become
+                uint8, rounded.
+
+        Raises:
+            TypeError: `train` or `test` is something else than a `tf.data.Dataset`; images or
+                labels that are not numbers, names that are not strings.
+            ValueError: Elements of another form, gray images, soft or multi-hot labels, values
+                outside the range, a data set that is empty or never ends, fewer than two classes,
+                labels or names that do not fit, a number out of range.
+            RuntimeError: From `map`, hence from `pipelines`: the data set yields other images than
+                when it was first read.
+
+        Example:
+
+        >>> images, labels = np.random.uniform(size=(10, 32, 48, 3)), np.arange(10) % 2
+        >>> dataset = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(10).batch(4)
+        >>> data = keras_bit.ImageDataset.from_tf_data(dataset, label_names=("cat", "dog"))
+        >>> data.train_size, data.test_size, data.image_size
+        (8, 2, (32, 48))
+        """
+        from keras_bit.data.sources.selection import Selection
+        from keras_bit.data.sources.tf_data import tf_dataset
+
+        selection = Selection(validation_split, seed, min_edge, examples_per_class)
+        return tf_dataset(train, test, label_names, selection, value_range)
+
+
+def check_dataset(data: Any) -> ImageDataset:
+    """Returns `data`; of anything else than an `ImageDataset` the error says what to call.
+
+    Raises:
+        TypeError: If `data` is a `tf.data.Dataset`, a path, arrays, or something else.
+
+    Example:
+
+    >>> from keras_bit.data.dataset import check_dataset
+    >>> check_dataset(keras_bit.digits(examples_per_class=5)).train_size
+    50
+    """
+    if isinstance(data, ImageDataset):
+        return data
+    kind, use = kind_and_door(data)
+    raise TypeError(f"`data` must be a keras_bit.ImageDataset. Received: {kind}. Use {use}.")
+
+
+def is_tf_dataset(data: Any) -> bool:
+    """Whether `data` is a `tf.data.Dataset`; does not import TensorFlow."""
+    bases = type(data).__mro__
+    return any(b.__name__ == "DatasetV2" and b.__module__.startswith("tensorflow.") for b in bases)
+
+
+def kind_and_door(data: Any) -> tuple[str, str]:
+    """What `data` is, and which function makes an `ImageDataset` of it; for messages."""
+    several = isinstance(data, (tuple, list)) and len(data) > 0
+    parts = data if several else (data,)
+    if all(map(is_tf_dataset, parts)):
+        kind = f"a {type(data).__name__} of tf.data.Datasets" if several else "a tf.data.Dataset"
+        return kind, "`keras_bit.ImageDataset.from_tf_data(train, test)`"
+    if hasattr(parts[0], "__array__"):
+        kind = "arrays" if several else "an array"
+        return kind, "`keras_bit.ImageDataset.from_arrays(images, labels)`"
+    if isinstance(data, (str, os.PathLike)):
+        return f"the path {os.fspath(data)!r}", "`keras_bit.image_folder(path)`"
+    return f"a {type(data).__module__}.{type(data).__qualname__}", (
+        "`keras_bit.image_folder(path)`, `keras_bit.tfds_images(name)`, "
+        "`keras_bit.ImageDataset.from_tf_data(train, test)` or "
+        "`keras_bit.ImageDataset.from_arrays(images, labels)`"
+    )
 
 
 def median_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
     """Medians of some `(height, width)`, rounded down."""
     height, width = np.median(sizes, axis=0)
     return int(height), int(width)
-
-
-def _checked_images(argument, images):
-    if not len(images):
-        raise ValueError(f"`{argument}` must hold at least one image. Received: none")
-    if not (isinstance(images, np.ndarray) and images.ndim == 4):
-        images = [np.asarray(image) for image in images]
-    for index, image in enumerate(images):
-        if image.dtype != np.uint8:
-            raise TypeError(
-                f"`{argument}` must be uint8 with values from 0 to 255. "
-                f"Received: {argument}[{index}] of dtype {image.dtype}"
-            )
-        if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ValueError(
-                f"`{argument}` must hold RGB images of shape (height, width, 3); repeat the "
-                f"channel of gray images. Received: {argument}[{index}] of shape {image.shape}"
-            )
-    return images
-
-
-def _checked_labels(argument, labels, count):
-    labels = np.asarray(labels)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"`{argument}` must be integers. Received: dtype {labels.dtype}")
-    if labels.shape not in ((count,), (count, 1)):
-        raise ValueError(
-            f"`{argument}` must be one class id for each of the {count} images (of one-hot "
-            f"labels take the argmax). Received: {argument} of shape {labels.shape}"
-        )
-    if labels.min() < 0:
-        raise ValueError(f"`{argument}` must count from 0. Received: {labels.min()}")
-    return labels.reshape(count)

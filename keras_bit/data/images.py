@@ -1,12 +1,14 @@
 """Image files: their sizes, their pixels as upright RGB, and work on many of them in threads."""
 
 import os
+import stat
 import struct
 import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from itertools import islice
 from typing import Any, BinaryIO, TypeVar
 
@@ -15,7 +17,6 @@ import numpy as np
 ImageSource = str | os.PathLike | BinaryIO
 _Result = TypeVar("_Result")
 
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF")
 _MAX_WORKERS = 16
 
 
@@ -25,15 +26,17 @@ def read_image_size(source: ImageSource) -> tuple[int, int]:
     The orientation of a PNG file counts where it stands before the pixels.
     """
     with _open(source) as image:
-        width, height = image.size
+        width, height = _stored_size(image)
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def decode_image(source: ImageSource) -> np.ndarray:
     """Decodes an image at full quality to upright RGB, `np.uint8` of shape `(height, width, 3)`.
 
-    Gray, 1-bit, palette, CMYK and 16-bit images (the high byte) become 8-bit RGB. Transparent
-    pixels are laid over white. Of several pictures in a file the first one is taken. Raises what
+    JPEG, PNG, BMP, GIF, TIFF and, where Pillow was built with it, WebP. Gray, 1-bit, palette, CMYK
+    and 16-bit images (the high byte) become 8-bit RGB; images of 32-bit numbers are refused, for
+    nothing says which of them is white. Transparent pixels are laid over white. Of several
+    pictures in a file the first one is taken. A path must be that of a regular file. Raises what
     `try_read` catches.
     """
     with _open(source) as image:
@@ -41,6 +44,7 @@ def decode_image(source: ImageSource) -> np.ndarray:
         if pixels is None:
             image.load()
             pixels = np.asarray(_rgb(image))
+        # A TIFF image has lost its orientation by now: Pillow turns it while it loads it.
         return _upright(pixels, _orientation(image))
 
 
@@ -52,7 +56,7 @@ def try_read(read: Callable[[Any], _Result], source: Any) -> tuple[_Result | Non
         from PIL import UnidentifiedImageError
 
         if isinstance(error, UnidentifiedImageError):
-            return None, "not a readable JPEG, PNG, BMP or GIF image"
+            return None, "not a readable JPEG, PNG, BMP, GIF, WebP or TIFF image"
         return None, getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -82,8 +86,24 @@ def threaded_map(
 def _open(source):
     from PIL import Image
 
+    # To open a pipe, or to read a device, may take forever.
+    if isinstance(source, (str, os.PathLike)) and not stat.S_ISREG(os.stat(source).st_mode):
+        raise OSError("not a regular file")
+    image = Image.open(source, formats=_formats())
+    if image.mode in ("F", "LAB") or image.format == "TIFF" and image.mode == "I":
+        image.close()
+        raise ValueError(f"pixels of Pillow's mode {image.mode!r}; save it with 8 bits a channel")
+    return image
+
+
+@cache
+def _formats():
+    """The formats that are read, of which `preinit` loads the first four."""
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin
+
     Image.preinit()
-    return Image.open(source, formats=_FORMATS)
+    webp = (WebPImagePlugin.WebPImageFile.format,) if WebPImagePlugin.SUPPORTED else ()
+    return ("JPEG", "PNG", "BMP", "GIF", TiffImagePlugin.TiffImageFile.format, *webp)
 
 
 def _image_errors():
@@ -92,7 +112,16 @@ def _image_errors():
 
     common = OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError
     rare = MemoryError, NotImplementedError, struct.error, zlib.error
-    return (*common, *rare, Image.DecompressionBombError, Image.DecompressionBombWarning)
+    return (*common, *rare, Image.DecompressionBombError, Warning)  # warnings can be made errors
+
+
+def _stored_size(image):
+    """Width and height without the orientation, which newer versions of Pillow heed in TIFF."""
+    if image.format != "TIFF":
+        return image.size
+    from PIL import TiffImagePlugin as tiff
+
+    return image.tag_v2[tiff.IMAGEWIDTH], image.tag_v2[tiff.IMAGELENGTH]
 
 
 def _orientation(image):
@@ -143,12 +172,25 @@ def _rgb(image):
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16-bit gray; of 16-bit color Pillow keeps the high byte too
-        values = np.asarray(image)
-        gray = (values >> 8).astype(np.uint8)
-        gray[values == image.info.get("transparency", -1)] = 255
-        image = Image.fromarray(gray)
+        image = Image.fromarray(_high_byte(image))
+    if image.mode == "La":  # premultiplied; Pillow has no other way out of it
+        image = image.convert("LA")
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _high_byte(image):
+    """The 8 highest bits of gray values that have 16, or 12 in some TIFF files."""
+    from PIL import TiffImagePlugin as tiff
+
+    values = np.asarray(image)
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    (bits,) = tags.get(tiff.BITSPERSAMPLE, (16,))
+    gray = (values >> (bits - 8)).astype(np.uint8)
+    if tags.get(tiff.PHOTOMETRIC_INTERPRETATION) == 0:  # zero is white; Pillow knows that of 8 bits
+        return ~gray
+    gray[values == image.info.get("transparency", -1)] = 255
+    return gray

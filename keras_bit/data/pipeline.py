@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_bit.core.arguments import check_integer
+from keras_bit.core.arguments import check_boolean, check_integer
 from keras_bit.data.cache import CachedImages, cache_images, cache_size
-from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.mixup import MixUp
 
@@ -76,6 +76,7 @@ def pipelines(
 
     Raises:
         ImportError: If TensorFlow, needed with every backend for its `tf.data`, is missing.
+        TypeError: If `data` is something else than an `ImageDataset`, `cache_dir` than a path.
         ValueError: If an argument is out of range, or no image of a side can be read.
         MemoryError: If `cache_dir` is `None` and the images need more memory than is available.
         OSError: If the disk has too little room for the images.
@@ -110,6 +111,8 @@ def cache_splits(
     test_edge: int | None = None,
 ) -> CachedSplits:
     """The first step of `pipelines`: every image decoded and resized, or found in `cache_dir`."""
+    check_dataset(data)
+    _check_cache_dir(cache_dir)
     test_edge = check_integer("test_edge", rule.crop_size if test_edge is None else test_edge, 1)
     try:
         import tensorflow as tf
@@ -145,11 +148,25 @@ def make_pipelines(
         return train, _test_batches(cached.test, *common)
 
 
+def _check_cache_dir(cache_dir):
+    if cache_dir is not None and not isinstance(cache_dir, (str, os.PathLike)):
+        raise TypeError(
+            "`cache_dir` must be the path of a folder, or None for a cache in memory. "
+            f"Received: cache_dir={cache_dir!r}"
+        )
+    if cache_dir == "":
+        raise ValueError(
+            '`cache_dir` must name a folder. Received: cache_dir="". Pass "." for the working '
+            "folder, or None for a cache in memory."
+        )
+
+
 def _check_options(rule, dtype, mix_in_model, seed, initial_step):
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
     check_integer("initial_step", initial_step, minimum=0)
     check_integer("seed", seed, minimum=0)
+    check_boolean("mix_in_model", mix_in_model)
     if mix_in_model and rule.mixup_alpha and rule.accumulation_steps > 1:
         raise ValueError(
             "`mix_in_model` needs whole batches, since an image's partner may lie in another "

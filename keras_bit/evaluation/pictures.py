@@ -6,6 +6,7 @@ no figure, backend or style of the caller is touched.
 
 import itertools
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,11 +47,23 @@ def describe_label(label: Any, label_names: Sequence[str]) -> str:
 
 
 def shorten(name: str, length: int = 24) -> str:
-    """`name` in at most `length` characters, cut in the middle where it is longer."""
+    """`name` in at most `length` characters that can be drawn, cut in the middle if longer."""
+    name = printable(name)
     if len(name) <= length:
         return name
     tail = (length - 1) // 2
     return f"{name[: length - 1 - tail]}…{name[-tail:]}"
+
+
+def printable(name: str) -> str:
+    """`name` with backslashes for bytes in no known encoding, which no file or font takes.
+
+    Folders and files may be called by such bytes; Python then has lone surrogates in their names.
+
+    >>> printable("caf\\udce9")
+    'caf\\\\udce9'
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def schedule_points(rule: HyperRule, points: int = 1000) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +154,7 @@ def draw_mistakes(
     mistakes: Sequence[Mistake],
     label_names: Sequence[str],
 ) -> None:
-    """Writes the most confident mistakes with true and predicted class to the PNG `path`.
+    """Writes the most confident mistakes with classes and file names to the PNG `path`.
 
     `images` are those of `mistakes`, in their order; where there are none the picture says so.
     """
@@ -153,7 +166,8 @@ def draw_mistakes(
         return
     titles = [
         f"{mistake.probability:.2f} {shorten(label_names[mistake.predicted], 20)}\n"
-        f"true: {shorten(label_names[mistake.true], 20)}"
+        f"true: {shorten(label_names[mistake.true], 20)}\n"
+        f"{shorten(os.path.basename(mistake.name) or mistake.name)}"
         for mistake in mistakes
     ]
     _draw_grid(path, images, titles, "The most confident mistakes")
@@ -232,5 +246,7 @@ def _figure(width, height):
 
 
 def _save(figure, path):
-    with atomic_write(path) as temporary:
+    with atomic_write(path) as temporary, warnings.catch_warnings():
+        # Signs that matplotlib's font lacks are drawn as boxes; it would warn of each.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, format="png", dpi=DPI)

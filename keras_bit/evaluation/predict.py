@@ -4,9 +4,11 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import mimetypes
 import os
 import pathlib
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -14,14 +16,17 @@ import numpy as np
 import keras_bit.models  # noqa: F401  registers what saved models hold, in the command too
 from keras_bit.core.arguments import check_integer
 from keras_bit.core.device import set_memory_growth
+from keras_bit.core.files import wrap_read_errors
 from keras_bit.data.cache import resize
 from keras_bit.data.images import decode_image, threaded_map, try_read
 from keras_bit.evaluation.evaluation import probabilities_of
+from keras_bit.evaluation.files import find_images, is_image
 from keras_bit.hyperrule.rule import HyperRule
 
 MODEL_FILE = "model.keras"
 LABELS_FILE = "label_names.json"
 RULE_FILE = "rule.json"
+BATCH_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,22 +45,103 @@ class FilePrediction:
     error: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class SavedRun:
+    """The model of a complete run and what lies beside it, checked, but not loaded."""
+
+    model_file: pathlib.Path
+    label_names: tuple[str, ...]
+    rule: HyperRule
+
+    @classmethod
+    def open(cls, run: str | os.PathLike, name: str = "run") -> "SavedRun":
+        """Returns the run in a folder, or of a `model.keras`; errors call the argument `name`."""
+        path = pathlib.Path(run)
+        if fault := _fault_of(path):
+            raise FileNotFoundError(
+                f"`{name}` must be the output folder of a run, or the {MODEL_FILE} in it. "
+                f"Received: {run}, {fault.format(name=name)}"
+            )
+        model, labels, rule = _files_of(path)
+        with wrap_read_errors(labels, "a JSON list of class names"):
+            label_names = tuple(json.loads(labels.read_text(encoding="utf-8")))
+        with wrap_read_errors(rule, "the JSON of a rule"):
+            config = json.loads(rule.read_text(encoding="utf-8"))["config"]
+            return cls(model, label_names, HyperRule.from_config(config))
+
+    def predict(
+        self, files: Sequence[str], top: int, batch_size: int = BATCH_SIZE
+    ) -> Iterator[FilePrediction]:
+        """Yields a `FilePrediction` for each file; no more than a few batches are held at once."""
+        model = None
+        images = threaded_map(self._resized, files)
+        with contextlib.closing(images):
+            while batch := list(itertools.islice(images, batch_size)):
+                readable = [image for _, image, _ in batch if image is not None]
+                rows: Iterator[np.ndarray] = iter(())
+                if readable:
+                    model = self._load() if model is None else model
+                    rows = iter(self._probabilities(model, np.stack(readable)))
+                for file, image, reason in batch:
+                    classes = () if image is None else self._best(next(rows), top)
+                    yield FilePrediction(file, classes, reason)
+
+    def _resized(self, file):
+        image, reason = try_read(decode_image, file)
+        return file, None if image is None else resize(image, self.rule.crop_size), reason
+
+    def _load(self):
+        set_memory_growth()
+        with wrap_read_errors(self.model_file, "a model that keras_bit saved"):
+            model = keras.models.load_model(self.model_file, compile=False)
+        # Compiled ReLUs turn NaN into 0, so that outputs do not tell of every weight.
+        finite = (bool(keras.ops.all(keras.ops.isfinite(weight))) for weight in model.weights)
+        self._check_finite("weights", all(finite))
+        return model
+
+    def _probabilities(self, model, images):
+        logits = np.asarray(model.predict_on_batch(images.astype("float32") / 255))
+        if logits.shape[-1] != len(self.label_names):
+            raise ValueError(
+                f"{LABELS_FILE} must hold a name for each class of the model. Received: "
+                f"{len(self.label_names)} names, and {logits.shape[-1]} classes in "
+                f"{self.model_file}"
+            )
+        self._check_finite("outputs", np.isfinite(logits).all())
+        return probabilities_of(logits)
+
+    def _check_finite(self, what, finite):
+        if not finite:
+            raise FloatingPointError(
+                f"The {what} of a model must be finite. Received: {self.model_file} with infinite "
+                "or NaN ones. Train again with a lower `learning_rate`."
+            )
+
+    def _best(self, probabilities, top):
+        best = (-probabilities).argsort(kind="stable")[:top]
+        return tuple((self.label_names[index], float(probabilities[index])) for index in best)
+
+
 def predict_files(
     run: str | os.PathLike,
-    files: Iterable[str | os.PathLike],
+    files: str | os.PathLike | Iterable[str | os.PathLike],
     *,
     top: int = 3,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
 ) -> list[FilePrediction]:
     """Names the classes of image files.
 
     Images are decoded and resized as those that the run was evaluated on. Files that cannot be
-    read are reported and do not stop the others.
+    read are reported and do not stop the others; what is no image in a folder, or among the files
+    that a pattern matches, is counted in a warning.
 
     Args:
         run: Output folder of `keras_bit.fine_tune`, or the `model.keras` in it; beside the model
             lie `label_names.json` and `rule.json`.
-        files: Paths of JPEG, PNG, BMP or GIF files.
+        files: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files; of folders, which mean all images
+            below them, sorted by path, without hidden and system files; or patterns of paths with
+            `*`, `?` or `[`, in which `**` stands for any number of folders. The name of a file
+            that exists is that file, whatever it holds. Several of them, or one.
         top: Number of classes for each file.
         batch_size: Number of images that are predicted together.
 
@@ -63,8 +149,11 @@ def predict_files(
         A list of `FilePrediction`, one for each file, in order.
 
     Raises:
-        FileNotFoundError: If one of the run's files does not exist.
-        ValueError: If a number is out of range.
+        FileNotFoundError: If `run` is something else, with all of the run's files that are
+            missing; before the model is loaded.
+        ValueError: If a number is out of range, there is no image in a folder, a pattern matches
+            none, or a file of the run is damaged.
+        FloatingPointError: If weights or outputs of the model are infinite or NaN.
 
     Example:
 
@@ -76,54 +165,37 @@ def predict_files(
     data = keras_bit.digits(examples_per_class=2)
     keras_bit.fine_tune(data, schedule_length=1, crop_size=32, output=folder, verbose=0)
     keras.utils.save_img(f"{folder}/digit.png", next(data.test.map(lambda image: image)))
-    for prediction in keras_bit.predict_files(folder, [f"{folder}/digit.png"], top=1):
+    for prediction in keras_bit.predict_files(folder, f"{folder}/*.png", top=1):
         print(prediction.file, prediction.classes)
     ```
     """
     top = check_integer("top", top, minimum=1)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
-    path = pathlib.Path(run)
-    path = path / MODEL_FILE if path.is_dir() else path
-    label_names = json.loads(_read(path.with_name(LABELS_FILE)))
-    rule = HyperRule.from_config(json.loads(_read(path.with_name(RULE_FILE)))["config"])
-    if not path.is_file():
-        raise _missing(path)
-    set_memory_growth()
-    model = keras.models.load_model(path, compile=False)
-    names = [os.fspath(file) for file in files]
-    return list(_predictions(model, names, rule.crop_size, label_names, top, batch_size))
+    return list(SavedRun.open(run).predict(find_images(files), top, batch_size))
 
 
-def _read(path):
-    if not path.is_file():
-        raise _missing(path)
-    return path.read_text(encoding="utf-8")
+def _files_of(path):
+    """The three files of a run, by its folder or by the model in it."""
+    model = path / MODEL_FILE if path.is_dir() else path
+    return model, model.with_name(LABELS_FILE), model.with_name(RULE_FILE)
 
 
-def _missing(path):
-    return FileNotFoundError(
-        f"`run` must be the output folder of a run, or the model in it. Received: {path} "
-        "does not exist."
-    )
-
-
-def _predictions(model, files, edge, label_names, top, count):
-    def resized(file):
-        image, reason = try_read(decode_image, file)
-        return file, None if image is None else resize(image, edge), reason
-
-    with contextlib.closing(threaded_map(resized, files)) as images:
-        while batch := list(itertools.islice(images, count)):
-            readable = [image for _, image, _ in batch if image is not None]
-            rows = iter(())
-            if readable:
-                pixels = np.stack(readable).astype("float32") / 255
-                rows = iter(probabilities_of(model.predict_on_batch(pixels)))
-            for file, _, reason in batch:
-                classes = () if reason is not None else _best(next(rows), label_names, top)
-                yield FilePrediction(file, classes, reason)
-
-
-def _best(probabilities, label_names, top):
-    best = (-probabilities).argsort(kind="stable")[:top]
-    return tuple((label_names[index], float(probabilities[index])) for index in best)
+def _fault_of(path: pathlib.Path) -> str | None:
+    """What is wrong with the path of a run; `None` where its files are there."""
+    is_folder = path.is_dir()
+    kind, _ = mimetypes.guess_type(path.name)
+    if (kind or "").startswith("image/") and not is_folder or try_read(is_image, path)[0]:
+        return "an image. `{name}` comes first, and then the images."
+    if not path.exists():
+        return "which does not exist."
+    if not is_folder and not path.is_file():
+        return "which is not a regular file."
+    if not is_folder and not zipfile.is_zipfile(path):
+        return "which is no Keras model."
+    missing = [file.name for file in _files_of(path) if not file.is_file()]
+    if not missing:
+        return None
+    where = "in which" if is_folder else "beside which"
+    files = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
+    verb = "are" if missing[1:] else "is"
+    return f"{where} {files} {verb} missing. A run writes them when it is complete."

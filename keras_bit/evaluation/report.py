@@ -17,6 +17,7 @@ from keras_bit.evaluation.pictures import (
     draw_mistakes,
     draw_schedule,
     draw_training_images,
+    printable,
 )
 from keras_bit.hyperrule.rule import HyperRule
 
@@ -30,6 +31,7 @@ PICTURE_FILES = (
     "mistakes.png",
 )
 SHOWN_MISTAKES = 12
+LISTED_MISTAKES = 200
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "img{max-width:100%;height:auto}pre{overflow-x:auto}table{border-spacing:0}"
@@ -84,20 +86,25 @@ def write_report(
     mistakes = evaluation.mistakes(SHOWN_MISTAKES)
     draw_mistakes(wrong, mistaken_images, mistakes, evaluation.label_names)
     title = f"Fine-tuning: {evaluation.metrics['accuracy']:.2%} right on validation"
-    facts = [(name.replace("_", " "), _fact(value)) for name, value in metrics.items()]
-    page = _page(title, facts, text, pictures, evaluation.class_rows())
-    # A folder's name in no known encoding holds lone surrogates, which UTF-8 cannot.
+    facts = [
+        (name.replace("_", " "), _fact(value))
+        for name, value in metrics.items()
+        if value is not False and value is not None
+    ]
+    page = _page(title, facts, text, pictures, evaluation)
     with atomic_write(folder / PAGE_FILE) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(printable(page), encoding="utf-8")
 
 
 def _fact(value):
+    if value is True:
+        return "yes"
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _page(title, facts, text, pictures, rows):
+def _page(title, facts, text, pictures, evaluation):
     """A page that holds its pictures inside, so that it can be sent as one file."""
     sections = "".join(
         f"<h2>{_escape(picture.title)}</h2><p>{_escape(picture.caption)}</p>"
@@ -110,9 +117,26 @@ def _page(title, facts, text, pictures, rows):
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style><h1>{_escape(title)}</h1>"
         f"<table>{_table_rows(facts)}</table><pre>{_escape(text)}</pre>{sections}"
+        f"{_mistakes_table(evaluation)}"
         "<h2>Class by class</h2><p>The worst classes come first.</p><table>"
         "<tr><th>class<th>validation images<th>right<th>most often taken for</tr>"
-        f"{_table_rows(rows)}</table></html>\n"
+        f"{_table_rows(evaluation.class_rows())}</table></html>\n"
+    )
+
+
+def _mistakes_table(evaluation):
+    """The mistakes under their picture, where there are any."""
+    mistakes, names = evaluation.mistakes(), evaluation.label_names
+    if not mistakes:
+        return ""
+    rows = [
+        (mistake.name, names[mistake.true], names[mistake.predicted], f"{mistake.probability:.2f}")
+        for mistake in mistakes[:LISTED_MISTAKES]
+    ]
+    more = len(mistakes) - len(rows)
+    return (
+        "<table><tr><th>file<th>true class<th>prediction<th>probability</tr>"
+        f"{_table_rows(rows)}</table>{f'<p>And {more:,} more.</p>' if more else ''}"
     )
 
 

@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ from keras_bit.hyperrule.keras_internals import (
 from keras_bit.hyperrule.rule import HyperRule
 
 DEFAULT_EPOCHS = 10
+_LOSSES = {"loss": "training loss", "val_loss": "validation loss"}
 
 
 def fit_hyperrule(
@@ -61,6 +62,8 @@ def fit_hyperrule(
         ValueError: If an argument is of the wrong kind; from `fit`, before the first step, if its
             own `epochs` and `steps_per_epoch` would end training before the schedule does, or
             if gradient accumulation meets several replicas (Keras cannot do both).
+        FloatingPointError: From `fit`, within the epoch, if the loss becomes infinite or NaN, or
+            after a validation whose loss is.
 
     Warns when the compiled optimizer does not follow the rule's schedule, when its accumulation is
     not the rule's, and when the schedule had ended before the first step.
@@ -71,6 +74,10 @@ def fit_hyperrule(
 class HyperRuleCallback(keras.callbacks.Callback):
     """What `fit_hyperrule` returns: a callback, and a mapping of arguments for `fit`."""
 
+    # Keras may run the end of a batch in a thread beside the training, which then waits for the
+    # loss in place of the training itself.
+    async_safe = True
+
     def __init__(self, rule: HyperRule, steps_per_epoch: int | None, callbacks: Any) -> None:
         super().__init__()
         if not isinstance(rule, HyperRule):
@@ -79,13 +86,14 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self.steps_per_epoch = default_steps_per_epoch(rule)
         if steps_per_epoch is not None:
             self.steps_per_epoch = check_integer("steps_per_epoch", steps_per_epoch, minimum=1)
-        self.callbacks = _as_list(callbacks)
+        self.callbacks = as_callbacks(callbacks)
         # Of the `fit` under way.
         self._epochs: int | None = None
         self._optimizer: Any = None
         self._accumulation = 1
         self._functions: Any = None
         self._remaining_steps = 0
+        self._done_updates = 0
         self._is_ending = False
         self._is_first_epoch = True
 
@@ -139,15 +147,17 @@ class HyperRuleCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Counted here and not at every batch: a GPU need not wait for it, and on JAX the
         # optimizer's variables hold their values only between epochs.
-        self._remaining_steps = self._remaining_updates() * self._accumulation
+        remaining = self._remaining_updates()
+        self._remaining_steps = remaining * self._accumulation
+        self._done_updates = self.rule.schedule_length - remaining
         self._is_ending = False
         if self._is_first_epoch:
             self._check_duration(epoch)
             self._is_first_epoch = False
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        # All is decided before the step: Keras looks at `stop_training` after it, and a hook at
-        # the end of a batch would keep Keras from running callbacks beside the training.
+        # All is decided before the step: Keras looks at `stop_training` after it, before a thread
+        # has run the end of the batch.
         remaining = self._remaining_steps - batch
         left_of_epoch = (self.params.get("steps") or math.inf) - batch
         steps = min(self.model.steps_per_execution, remaining, left_of_epoch)
@@ -155,7 +165,13 @@ class HyperRuleCallback(keras.callbacks.Callback):
             self._is_ending = self.model.stop_training = True
         self._functions.use(steps)
 
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._check_losses(logs, (batch + 1) / self._accumulation)
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._check_losses(
+            logs, self.rule.schedule_length - self._remaining_updates() - self._done_updates
+        )
         if logs is not None:
             logs["learning_rate"] = float(keras.ops.cast(self._optimizer.learning_rate, "float32"))
         if self._remaining_updates() <= 0:
@@ -172,6 +188,18 @@ class HyperRuleCallback(keras.callbacks.Callback):
                 f"Training ended {missing} updates before the end of the schedule. Raise `epochs`, "
                 "or use `fit(..., **fit_hyperrule(rule))`."
             )
+
+    def _check_losses(self, logs, updates):
+        """Raises where a loss is not finite, `updates` after the beginning of the epoch."""
+        for name, loss in _LOSSES.items():
+            if name in (logs or {}) and not math.isfinite(value := logs[name]):
+                update = self._done_updates + math.ceil(updates)
+                raise FloatingPointError(
+                    f"The {loss} has become {value} by update {update:,}. Likely causes: images "
+                    "outside of the model's `value_range` (0 to 255 where it is (0, 1), say), or "
+                    f"too large a learning rate, {self.rule.learning_rate:g} at its highest; "
+                    "`warmup=True` of the rule helps as well."
+                )
 
     def _total_steps(self):
         return self.rule.schedule_length * self.rule.accumulation_steps
@@ -232,10 +260,11 @@ def _refuse_accumulation_on_replicas(model, accumulation):
         )
 
 
-def _as_list(callbacks):
-    if isinstance(callbacks, keras.callbacks.Callback):
-        return [callbacks]
-    callbacks = list(callbacks or ())
+def as_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Returns one callback or several as a list; raises where one is none."""
+    if isinstance(callbacks, keras.callbacks.Callback) or not isinstance(callbacks, Iterable):
+        callbacks = () if callbacks is None else (callbacks,)
+    callbacks = list(callbacks)
     strangers = [c for c in callbacks if not isinstance(c, keras.callbacks.Callback)]
     if strangers:
         raise ValueError(

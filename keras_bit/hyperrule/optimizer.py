@@ -4,8 +4,10 @@ from typing import Any
 
 import keras
 
+from keras_bit.core.saving import register
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+
+@register
 class SGD(keras.optimizers.SGD):
     """`keras.optimizers.SGD`, with TensorFlow one operation for each array where that has momentum.
 

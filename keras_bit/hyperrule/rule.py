@@ -5,42 +5,22 @@ Source of the numbers: Kolesnikov et al. 2020, section 3.3 and appendix, and the
 """
 
 import dataclasses
-import math
-from fractions import Fraction
-from typing import Any, NamedTuple
+import numbers
+from typing import Any
 
-import keras
-
-from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.arguments import check_boolean, check_integer, check_positive_number
+from keras_bit.core.saving import register
 from keras_bit.core.text import table
+from keras_bit.hyperrule.decisions import BIT, SMALL_IMAGE_AREA, decide, regime_of
 from keras_bit.hyperrule.optimizer import SGD
 from keras_bit.hyperrule.schedule import HyperRuleSchedule
+from keras_bit.weights.presets import find_preset
+from keras_bit.weights.recipe import Recipe
 
-REFERENCE_BATCH_SIZE = 512
-REFERENCE_LEARNING_RATE = 0.003
-MOMENTUM = 0.9
-SMALL_IMAGE_AREA = 96 * 96
 AUTO = "auto"  # as a micro-batch size: the largest that fits the device
 
 
-class _Regime(NamedTuple):
-    """What the rule says of a data-set size, in steps at a batch of 512."""
-
-    dataset_below: float
-    schedule_length: int
-    boundaries: tuple[int, ...]
-    warmup_steps: int
-    mixup_alpha: float
-
-
-_REGIMES = (
-    _Regime(20_000, 500, (200, 300, 400), 100, 0.0),
-    _Regime(500_000, 10_000, (3_000, 6_000, 9_000), 500, 0.1),
-    _Regime(float("inf"), 20_000, (6_000, 12_000, 18_000), 500, 0.1),
-)
-
-
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 @dataclasses.dataclass(frozen=True, repr=False)
 class HyperRule:
     """Every decision of BiT-HyperRule for one data set.
@@ -63,8 +43,8 @@ class HyperRule:
         micro_batch_size: Images per forward and backward pass, a divisor of `batch_size`; the
             optimizer accumulates gradients over `batch_size / micro_batch_size` steps. `None`
             for whole batches. `keras_bit.largest_micro_batch` finds the largest that fits.
-        warmup: Whether the rate climbs linearly at first, as in the authors' code; their blog
-            post and colab go without.
+        warmup: Whether the rate climbs linearly at first, as in the authors' code; by default it
+            does not, as in their blog post and colab.
         schedule_length: Optimizer updates, in place of the table's; boundaries and warm-up keep
             their proportions.
         learning_rate: The rate at this batch size, in place of the table's (for networks that
@@ -77,6 +57,8 @@ class HyperRule:
         random_crop: `False` for tasks that forbid it (counting, say): training images are then
             resized to `crop_size` straight away, so that `resize_edge` equals `crop_size`.
         random_flip: `False` for tasks that forbid a horizontal flip (localization, say).
+        recipe: What suits a network for which the tables were not made, in their place:
+            `keras_bit.presets()[name].recipe`; see `for_preset`.
 
     Attributes (decided, read-only): `image_size` as `(height, width)`, `dataset_size`,
     `batch_size`, `micro_batch_size`, `accumulation_steps`, `resize_edge`, `crop_size`,
@@ -114,10 +96,10 @@ class HyperRule:
         self,
         image_size: int | tuple[int, int] | list[int],
         dataset_size: int,
-        batch_size: int = REFERENCE_BATCH_SIZE,
+        batch_size: int = BIT.batch_size,
         *,
         micro_batch_size: int | None = None,
-        warmup: bool = False,
+        warmup: bool | None = None,
         schedule_length: int | None = None,
         learning_rate: float | None = None,
         resize_edge: int | None = None,
@@ -125,52 +107,62 @@ class HyperRule:
         mixup_alpha: float | None = None,
         random_crop: bool = True,
         random_flip: bool = True,
+        recipe: Recipe | dict[str, Any] | None = None,
     ) -> None:
-        regime = _regime_of(check_integer("dataset_size", dataset_size, minimum=1))
-        batch_size = check_integer("batch_size", batch_size, minimum=1)
-        scale = Fraction(REFERENCE_BATCH_SIZE, batch_size)
-        if schedule_length is not None:
-            length = check_integer("schedule_length", schedule_length, minimum=1)
-            scale = Fraction(length, regime.schedule_length)
-        rate = learning_rate
-        if rate is None:
-            rate = REFERENCE_LEARNING_RATE * batch_size / REFERENCE_BATCH_SIZE
-        height, width = _height_and_width(image_size)
-        edge, crop = _resize_and_crop(height * width, resize_edge, crop_size, random_crop)
-        micro_batch = _micro_batch_size(batch_size, micro_batch_size)
-        decisions = {
-            "image_size": (height, width),
-            "dataset_size": int(dataset_size),
-            "batch_size": batch_size,
-            "micro_batch_size": micro_batch,
-            "accumulation_steps": batch_size // micro_batch,
-            "resize_edge": edge,
-            "crop_size": crop,
-            "random_crop": bool(random_crop),
-            "random_flip": bool(random_flip),
-            "mixup_alpha": _mixup_alpha(regime, mixup_alpha),
-            "schedule_length": max(1, _round_half_up(regime.schedule_length * scale)),
-            "boundaries": tuple(_round_half_up(step * scale) for step in regime.boundaries),
-            "warmup_steps": _round_half_up(regime.warmup_steps * scale) if warmup else 0,
-            "learning_rate": check_positive_number("learning_rate", rate),
-            "momentum": MOMENTUM,
-        }
+        suited = _checked_recipe(recipe)
+        # Plain numbers, which JSON can hold, whatever NumPy kind they came as.
         given = {
-            "image_size": image_size,
-            "dataset_size": dataset_size,
-            "batch_size": batch_size,
-            "micro_batch_size": micro_batch_size,
-            "warmup": warmup,
-            "schedule_length": schedule_length,
-            "learning_rate": learning_rate,
-            "resize_edge": resize_edge,
-            "crop_size": crop_size,
-            "mixup_alpha": mixup_alpha,
-            "random_crop": random_crop,
-            "random_flip": random_flip,
+            "image_size": _checked_size(image_size),
+            "dataset_size": check_integer("dataset_size", dataset_size, minimum=1),
+            "batch_size": check_integer("batch_size", batch_size, minimum=1),
+            "micro_batch_size": _checked_micro_batch(micro_batch_size),
+            "warmup": None if warmup is None else check_boolean("warmup", warmup),
+            "schedule_length": _integer_or_none("schedule_length", schedule_length),
+            "learning_rate": _number_or_none("learning_rate", learning_rate),
+            "resize_edge": _integer_or_none("resize_edge", resize_edge),
+            "crop_size": _integer_or_none("crop_size", crop_size),
+            "mixup_alpha": _checked_alpha(mixup_alpha),
+            "random_crop": check_boolean("random_crop", random_crop),
+            "random_flip": check_boolean("random_flip", random_flip),
+            "recipe": None if suited is None else dataclasses.asdict(suited),
         }
-        for name, value in {**decisions, "given": given}.items():
+        for name, value in {**decide(given, suited or BIT), "given": given}.items():
             object.__setattr__(self, name, value)  # the way of frozen dataclasses
+
+    @classmethod
+    def for_preset(
+        cls,
+        preset: str,
+        image_size: int | tuple[int, int] | list[int],
+        dataset_size: int,
+        batch_size: int | None = None,
+        **arguments: Any,
+    ) -> "HyperRule":
+        """Returns the rule that suits a pretrained network.
+
+        For Google's networks it is BiT-HyperRule as published. Small networks learn better from
+        smaller images at larger rates, and sooner: theirs has the preset's `recipe` in place of
+        the rule's tables.
+
+        Args:
+            preset: A name of `keras_bit.presets()`.
+            image_size, dataset_size: As for `HyperRule`.
+            batch_size: Images per optimizer update; 512 by default, or the recipe's.
+            **arguments: Further arguments of `HyperRule`, which come before the recipe.
+
+        Raises:
+            ValueError: If there is no such preset, or as `HyperRule`.
+
+        Example:
+
+        >>> rule = keras_bit.HyperRule.for_preset("f-r14x0.5", image_size=500, dataset_size=1000)
+        >>> rule.batch_size, rule.crop_size
+        (64, 96)
+        """
+        recipe = find_preset(preset).recipe
+        if batch_size is None:
+            batch_size = (recipe or BIT).batch_size
+        return cls(image_size, dataset_size, batch_size, recipe=recipe, **arguments)
 
     def decisions(self) -> dict[str, Any]:
         """Returns a dict of everything that the rule decides, by attribute."""
@@ -242,15 +234,19 @@ class HyperRule:
 
     def rows(self) -> list[tuple[str, object, str]]:
         """Returns the rows of `str(rule)`: decision, value, and what it follows from."""
+        recipe = self.given["recipe"]
+        suits = f"suits {recipe['name']}" if recipe else None
 
         def source(argument: str, otherwise: str) -> str:
-            return otherwise if self.given[argument] is None else f"`{argument}`, as given"
+            if self.given[argument] is not None:
+                return f"`{argument}`, as given"
+            return suits or otherwise
 
         height, width = self.image_size
         small = height * width < SMALL_IMAGE_AREA
         area = f"images of {height}x{width}, area {'under' if small else 'at least'} 96x96"
         size = f"{self.dataset_size:,} training images"
-        steps = _regime_of(self.dataset_size).schedule_length
+        steps = regime_of(self.dataset_size).schedule_length
         epochs = self.schedule_length * self.batch_size / self.dataset_size
         accumulation = "one step per update"
         if self.accumulation_steps > 1:
@@ -259,11 +255,12 @@ class HyperRule:
         rate = f"0.003 x {self.batch_size} / 512"
         edge, crop = (f"{pixels}x{pixels}" for pixels in (self.resize_edge, self.crop_size))
         cropped = "random crop" if self.random_crop else "no random crop"
+        alpha_source = "`mixup_alpha`, as given" if self.given["mixup_alpha"] is not None else size
         return [
             ("training images", edge, source("resize_edge", area)),
             ("the network sees", crop, source("crop_size", cropped)),
             ("random flip", "yes" if self.random_flip else "no", "horizontal"),
-            ("MixUp alpha", self.mixup_alpha or "none", source("mixup_alpha", size)),
+            ("MixUp alpha", self.mixup_alpha or "none", alpha_source),
             ("batch size", f"{self.batch_size:,}", accumulation),
             (
                 "updates",
@@ -271,84 +268,55 @@ class HyperRule:
                 source("schedule_length", f"{steps:,} at batch 512, for {size}"),
             ),
             ("", "", f"{epochs:,.1f} passes over the data"),
-            ("warm-up", self.warmup_steps or "none", "linear, in updates"),
+            ("warm-up", self.warmup_steps or "none", source("warmup", "linear, in updates")),
             ("learning rate", f"{self.learning_rate:.6g}", source("learning_rate", rate)),
             ("divided by 10", f"after {drops}", "updates"),
             ("optimizer", "SGD", f"momentum {self.momentum}"),
         ]
 
 
-def _regime_of(dataset_size):
-    return next(regime for regime in _REGIMES if dataset_size < regime.dataset_below)
-
-
-def _round_half_up(fraction):
-    return math.floor(fraction + Fraction(1, 2))
-
-
-def _height_and_width(image_size):
-    pair = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-    if len(pair) != 2:
+def _checked_size(image_size):
+    if not isinstance(image_size, (tuple, list)):
+        return check_integer("image_size", image_size, minimum=1)
+    if len(image_size) != 2:
         raise ValueError(
             "`image_size` must be one edge or (height, width), in pixels. "
             f"Received: image_size={image_size!r}"
         )
-    return tuple(check_integer("image_size", edge, minimum=1) for edge in pair)
+    return tuple(check_integer("image_size", edge, minimum=1) for edge in image_size)
 
 
-def _resize_and_crop(area, resize_edge, crop_size, random_crop):
-    table_edge, table_crop = (160, 128) if area < SMALL_IMAGE_AREA else (512, 480)
-    if resize_edge is not None:
-        resize_edge = check_integer("resize_edge", resize_edge, minimum=1)
-    if crop_size is not None:
-        crop_size = check_integer("crop_size", crop_size, minimum=1)
-    if not random_crop:
-        return _edge_without_crop(resize_edge, crop_size, table_crop)
-    if resize_edge is None and crop_size is None:
-        return table_edge, table_crop
-    proportion = Fraction(table_crop, table_edge)
-    if resize_edge is None:
-        return _round_half_up(crop_size / proportion), crop_size
-    if crop_size is None:
-        return resize_edge, max(1, _round_half_up(resize_edge * proportion))
-    if crop_size > resize_edge:
-        raise ValueError(
-            "`crop_size` must not exceed `resize_edge`. Received: "
-            f"crop_size={crop_size}, resize_edge={resize_edge}"
-        )
-    return resize_edge, crop_size
-
-
-def _edge_without_crop(resize_edge, crop_size, table_crop):
-    if None not in (resize_edge, crop_size) and resize_edge != crop_size:
-        raise ValueError(
-            "`resize_edge` must equal `crop_size` with `random_crop=False`: training images are "
-            "resized straight to the crop size. Received: "
-            f"resize_edge={resize_edge}, crop_size={crop_size}. Give `crop_size` alone."
-        )
-    edge = crop_size or resize_edge or table_crop
-    return edge, edge
-
-
-def _micro_batch_size(batch_size, micro_batch_size):
-    if micro_batch_size is None:
-        return batch_size
+def _checked_micro_batch(micro_batch_size):
     if micro_batch_size == AUTO:
         raise ValueError(
             "`micro_batch_size` of a rule must be a number: a rule knows no device. Received: "
             'micro_batch_size="auto". Find the number with `keras_bit.largest_micro_batch(model, '
             'rule)`, or pass "auto" to `keras_bit.fine_tune`, `plan` or `HyperBiT`.'
         )
-    micro_batch_size = check_integer("micro_batch_size", micro_batch_size, minimum=1)
-    if batch_size % micro_batch_size:
+    return _integer_or_none("micro_batch_size", micro_batch_size)
+
+
+def _checked_alpha(mixup_alpha):
+    if isinstance(mixup_alpha, numbers.Real) and mixup_alpha == 0:
+        return 0.0
+    return _number_or_none("mixup_alpha", mixup_alpha)
+
+
+def _checked_recipe(recipe: Any) -> Recipe | None:
+    if recipe is None or isinstance(recipe, Recipe):
+        return recipe
+    try:
+        return Recipe(**recipe)  # a config's
+    except TypeError as error:
         raise ValueError(
-            "`micro_batch_size` must divide `batch_size`, so that all micro-batches weigh the "
-            f"same. Received: micro_batch_size={micro_batch_size}, batch_size={batch_size}"
-        )
-    return micro_batch_size
+            "`recipe` must be that of a preset, `keras_bit.presets()[name].recipe`. "
+            f"Received: recipe={recipe!r}"
+        ) from error
 
 
-def _mixup_alpha(regime, mixup_alpha):
-    if mixup_alpha is None:
-        return regime.mixup_alpha
-    return 0.0 if mixup_alpha == 0 else check_positive_number("mixup_alpha", mixup_alpha)
+def _integer_or_none(name, value):
+    return None if value is None else check_integer(name, value, minimum=1)
+
+
+def _number_or_none(name, value):
+    return None if value is None else check_positive_number(name, value)

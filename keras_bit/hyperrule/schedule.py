@@ -7,9 +7,10 @@ import keras
 from keras import ops
 
 from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.saving import register
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class HyperRuleSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """A staircase of learning rates, with an optional linear warm-up before it.
 

@@ -1,5 +1,6 @@
 """The network of BiT as one Keras layer."""
 
+import numbers
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,9 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.arguments import check_boolean, check_integer, check_positive_number
+from keras_bit.core.saving import register
 from keras_bit.layers.blocks import Block, RootBlock, norm_relu
 from keras_bit.layers.image_input import (
+    add_guard,
     check_image_dtype,
     check_image_shape,
     check_value_range,
@@ -29,9 +32,12 @@ STAGES = ("stem", "block1", "block2", "block3", "block4", "norm")
 # With `remat` the first so many parts, whose activations are the largest, are recomputed as wholes:
 # of the first block not even its units' inputs are saved, and its units recompute twice.
 WHOLE_PARTS = 2
+# Far beyond any released network; more would fill the memory before anything says why.
+MOST_UNITS = 1000
+MOST_WIDTH = 64
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class BiTBackbone(keras.layers.Layer):
     """The network of BigTransfer (Kolesnikov et al. 2020, arXiv 1912.11370) as one Keras layer.
 
@@ -74,7 +80,7 @@ class BiTBackbone(keras.layers.Layer):
         ValueError: If an argument is out of range, the images have another rank, channel count or
             dtype, or are smaller than 32 pixels. Floats far outside of `value_range` (uint8
             images that Keras has cast) are an error in eager mode; compiled code cannot raise, and
-            gives NaN instead of a plausible wrong answer.
+            gives NaN for each such image instead of a plausible wrong answer.
 
     Example:
 
@@ -99,20 +105,20 @@ class BiTBackbone(keras.layers.Layer):
         # Images are rescaled in float32 first and cast to the compute dtype after.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
-        self.depth = tuple(depth) if isinstance(depth, list) else depth
-        self.width = width
+        self.depth = _checked_depth(depth)
+        self.width = _checked_width(width)
         self.value_range = check_value_range(value_range)
         self.pooling = _check_pooling(pooling)
-        self.standardize = bool(standardize)
-        self.remat = bool(remat)
+        self.standardize = check_boolean("standardize", standardize)
+        self.remat = check_boolean("remat", remat)
         self.kernel_epsilon = check_positive_number("kernel_epsilon", kernel_epsilon)
-        channels = _root_channels(width)
+        channels = int(64 * self.width)
         conv_options = {"standardize": self.standardize, "epsilon": self.kernel_epsilon}
         options = {"conv_options": conv_options, "dtype": self.dtype_policy}
         self.root_block = RootBlock(channels, name="root_block", **options)
         self.blocks = []
         input_channels = channels
-        for number, units in enumerate(_units_of(self.depth), 1):
+        for number, units in enumerate(UNITS.get(self.depth, self.depth), 1):
             strides = 1 if number == 1 else 2
             name = f"block{number}"
             block = Block(
@@ -193,11 +199,12 @@ class BiTBackbone(keras.layers.Layer):
         x, nan_guard = rescale(images, self.value_range, self.compute_dtype)
         features = self._feature_maps(x)["norm"]
         if self.pooling is None:
-            return features + nan_guard
+            return add_guard(features, nan_guard)
         pool = ops.max if self.pooling == "max" else ops.mean
         # A mean over a thousand float16 values would lose digits, or overflow.
         wide = ops.cast(features, keras.backend.result_type(self.compute_dtype, "float32"))
-        return ops.cast(pool(wide, axis=(1, 2)), self.compute_dtype) + nan_guard
+        pooled = ops.cast(pool(wide, axis=(1, 2)), self.compute_dtype)
+        return add_guard(pooled, nan_guard)
 
     def stages(self, images: Any) -> dict[str, Any]:
         """Returns the feature maps of all stages, for detection and segmentation.
@@ -215,7 +222,8 @@ class BiTBackbone(keras.layers.Layer):
         if not self.built:
             self.build(images.shape)
         x, nan_guard = rescale(images, self.value_range, self.compute_dtype)
-        return {name: feature + nan_guard for name, feature in self._feature_maps(x).items()}
+        maps = self._feature_maps(x)
+        return {name: add_guard(feature, nan_guard) for name, feature in maps.items()}
 
     def fold(self) -> "BiTBackbone":
         """Returns an equal backbone for inference, whose kernels are standardized beforehand.
@@ -286,7 +294,7 @@ class BiTBackbone(keras.layers.Layer):
 
     def _freeze(self, names):
         parts = {part.name: part for part in self._parts()}
-        if isinstance(names, str) or set(names) - set(parts):
+        if not isinstance(names, (list, tuple)) or any(name not in parts for name in names):
             raise ValueError(
                 f"`frozen` must be a list of names from {sorted(parts)}. Received: frozen={names!r}"
             )
@@ -345,24 +353,27 @@ def network_function(arrays: WeightArrays) -> Callable[[np.ndarray], np.ndarray]
     return outputs
 
 
-def _units_of(depth):
-    units = depth if isinstance(depth, tuple) else UNITS.get(depth, ())
-    if len(units) != 4:
-        raise ValueError(
-            "`depth` must be 50, 101 or 152, or four numbers of units, one for each block. "
-            f"Received: depth={depth!r}"
-        )
-    return [check_integer("depth", number, minimum=1) for number in units]
+def _checked_depth(depth):
+    if isinstance(depth, (tuple, list)) and len(depth) == 4:
+        units = tuple(check_integer("depth", number, minimum=1) for number in depth)
+        if max(units) <= MOST_UNITS:
+            return units
+    elif isinstance(depth, numbers.Integral) and int(depth) in UNITS:
+        return int(depth)
+    raise ValueError(
+        "`depth` must be 50, 101 or 152, or four numbers of units, one for each block, of at most "
+        f"{MOST_UNITS}. Received: depth={depth!r}"
+    )
 
 
-def _root_channels(width):
-    channels = 64 * width if isinstance(width, (int, float)) else 0
-    if channels <= 0 or channels % 4:
+def _checked_width(width):
+    number = isinstance(width, numbers.Real) and not isinstance(width, bool)
+    if not number or not 0 < width <= MOST_WIDTH or 64 * width % 4:
         raise ValueError(
-            "`width` must be a positive number for which `64 * width` is a whole multiple of 4. "
-            f"Received: width={width!r}"
+            "`width` must be a positive number for which `64 * width` is a whole multiple of 4, at "
+            f"most {MOST_WIDTH}. Received: width={width!r}"
         )
-    return int(channels)
+    return int(width) if width == int(width) else float(width)
 
 
 def _check_pooling(pooling):

@@ -8,6 +8,7 @@ blocks are layers of the models that `BiTBackbone.stages` makes, and are saved w
 import keras
 from keras import ops
 
+from keras_bit.core.saving import register
 from keras_bit.layers.group_norm import GroupNorm, choose_groups
 from keras_bit.layers.recompute import recomputed
 from keras_bit.layers.standardized_conv import StandardizedConv2D
@@ -19,7 +20,7 @@ def norm_relu(channels, dtype):
     return GroupNorm(groups, activation="relu", dtype=dtype, name="group_norm")
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class RootBlock(keras.layers.Layer):
     """The stem: a 7x7 convolution and a 3x3 max pooling, both with stride 2."""
 
@@ -59,7 +60,7 @@ class RootBlock(keras.layers.Layer):
         }
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class PreActivatedConv(keras.layers.Layer):
     """Group norm, ReLU, convolution: a third of a bottleneck unit."""
 
@@ -89,7 +90,7 @@ class PreActivatedConv(keras.layers.Layer):
         return self.conv.compute_output_shape(input_shape)
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class BottleneckUnit(keras.layers.Layer):
     """Three pre-activated convolutions, 1x1, 3x3 and 1x1, around a shortcut."""
 
@@ -126,7 +127,7 @@ class BottleneckUnit(keras.layers.Layer):
         return self.c.compute_output_shape(self.b.compute_output_shape(input_shape))
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class Block(keras.layers.Layer):
     """Bottleneck units at one resolution; the first may halve it.
 

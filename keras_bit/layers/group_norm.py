@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.saving import register
 from keras_bit.layers.fusion import fused, row_sums, with_control_dependency
 
 
@@ -141,7 +142,7 @@ def _group_moments(means, variances):
     return mean, within + between
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class GroupNorm(keras.layers.Layer):
     """Group normalization (Wu & He 2018, arXiv 1803.08494), then an activation.
 

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 
 from keras_bit.core.arguments import check_integer
+from keras_bit.core.saving import register
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class ZeroInitHead(keras.layers.Dense):
     """A dense layer to class logits whose kernel and bias start at zero.
 

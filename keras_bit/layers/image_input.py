@@ -12,12 +12,12 @@ MIN_EDGE = 32
 
 def check_value_range(value_range: Any) -> tuple[int, int]:
     """Returns a value range as one of `VALUE_RANGES`; raises where it is none of them."""
-    pair = tuple(value_range) if isinstance(value_range, (tuple, list)) else value_range
-    if pair not in VALUE_RANGES:
+    is_pair = isinstance(value_range, (tuple, list))
+    if not is_pair or tuple(value_range) not in VALUE_RANGES:
         raise ValueError(
             f"`value_range` must be one of {VALUE_RANGES}. Received: value_range={value_range!r}"
         )
-    low, high = pair
+    low, high = value_range
     return int(low), int(high)
 
 
@@ -48,31 +48,57 @@ def check_image_dtype(dtype: Any, value_range: tuple[int, int]) -> None:
 
 
 def rescale(images: Any, value_range: tuple[int, int], dtype: str) -> tuple[Any, Any]:
-    """Returns images, in [-1, 1], and the NaN guard, a scalar to add to the network's outputs.
+    """Returns images, in [-1, 1], and the NaN guard (batch,), for `add_guard`.
 
-    It is 0, or NaN where images are far outside of their range. (In eager mode that is an error.)
+    It is 0, or NaN for images with values far outside of their range or too few pixels. (In eager
+    mode that is an error.)
     """
+    shape = check_image_shape(images.shape)
     check_image_dtype(images.dtype, value_range)
     x = ops.cast(images, keras.backend.result_type(dtype, "float32"))
     low, high = value_range
-    nan_guard = _nan_guard(x, value_range) if high == 1 else 0.0
+    nan_guard = _nan_guard(x, shape[1:3], value_range)
     if value_range != (-1, 1):
         x = x * (2.0 / (high - low)) - 1.0
     return ops.cast(x, dtype), ops.cast(nan_guard, dtype)
 
 
-def _nan_guard(x, value_range):
+def add_guard(features: Any, nan_guard: Any) -> Any:
+    """Returns `features` (batch, ...), of which those of unfit images become NaN.
+
+    The outputs and not the input, since compiled ReLUs and poolings turn NaN into 0.
+    """
+    return features + ops.reshape(nan_guard, (-1,) + (1,) * (len(features.shape) - 1))
+
+
+def _nan_guard(x, images_shape, value_range):
     # Keras models cast uint8 input to the float dtype of their first layer, so that only the
-    # values of the images reveal it. Overshoot of interpolation stays far below 2.
-    # It must be added to the output: compiled ReLUs and poolings turn a NaN of the input into 0.
-    outside = ops.any(ops.abs(x) > 2.0)
-    if _is_known_true(outside):
-        raise ValueError(
-            f"`images` must lie in `value_range={value_range}`. "
-            f"Received: values from {float(ops.min(x)):g} to {float(ops.max(x)):g}. "
-            "Pass `value_range=(0, 255)` for uint8 images, or divide them by 255."
+    # values of the images reveal it. Overshoot of interpolation stays far below the limit.
+    # Compared so that NaN is outside as well.
+    inside = ops.abs(x) <= 2.0 * value_range[1]
+    unfit = ops.logical_not(ops.all(inside, axis=(1, 2, 3)))
+    if _is_known_true(ops.any(unfit)):
+        raise _out_of_range(x, value_range)
+    if None in images_shape and not isinstance(x, keras.KerasTensor):
+        height, width = ops.shape(x)[1:3]
+        unfit = ops.logical_or(unfit, ops.minimum(height, width) < MIN_EDGE)
+    return ops.where(unfit, float("nan"), 0.0)
+
+
+def _out_of_range(x, value_range):
+    lowest, highest = float(ops.min(x)), float(ops.max(x))
+    advice = "Remove the images that hold NaN or infinite values."
+    if lowest < 0:
+        advice = (
+            "They look standardized, which BiT does without: undo it, `images * std + mean`, and "
+            "pass `value_range=(-1, 1)` only for images that lie there."
         )
-    return ops.where(outside, float("nan"), 0.0)
+    elif highest > 2:
+        advice = "Pass `value_range=(0, 255)` for such images, or divide them by 255."
+    return ValueError(
+        f"`images` must lie in `value_range={value_range}`. "
+        f"Received: values from {lowest:g} to {highest:g}. {advice}"
+    )
 
 
 def _is_known_true(flag):

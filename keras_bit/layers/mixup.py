@@ -6,10 +6,12 @@ import keras
 from keras import ops
 
 from keras_bit.core.arguments import check_positive_number
+from keras_bit.core.saving import register
+from keras_bit.layers.seeded import SeededLayer, on_tensorflow
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
-class MixUp(keras.layers.Layer):
+@register
+class MixUp(SeededLayer):
     """Mixes every image and label of a batch with those of the reversed batch.
 
     One weight `w` is drawn for the whole batch from Beta(`alpha`, `alpha`); images, labels and
@@ -59,17 +61,8 @@ class MixUp(keras.layers.Layer):
     def __init__(self, alpha: float = 0.1, seed: int | None = None, **kwargs: Any) -> None:
         # `mix` casts itself: float16 would be too coarse for images in [0, 255].
         kwargs.setdefault("autocast", False)
-        super().__init__(**kwargs)
+        super().__init__(seed, **kwargs)
         self.alpha = check_positive_number("alpha", alpha)
-        self.seed = seed
-        self.generator = keras.random.SeedGenerator(seed)
-        self._tensorflow_state: Any = None
-
-    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
-        if keras.backend.backend() != "tensorflow" and _on_tensorflow(_first_tensor(images)):
-            # In a tf.data pipeline Keras on another backend would convert the tensors to its own.
-            return self.call(images, *args, **kwargs)
-        return super().__call__(images, *args, **kwargs)
 
     def call(
         self, images: Any, labels: Any = None, sample_weight: Any = None, training: bool = True
@@ -95,7 +88,7 @@ class MixUp(keras.layers.Layer):
             A float32 scalar in [0, 1] from Beta(`alpha`, `alpha`).
         """
         seed = self.generator.next() if seed is None else seed
-        if _on_tensorflow(seed) or keras.backend.backend() == "tensorflow":
+        if on_tensorflow(seed) or keras.backend.backend() == "tensorflow":
             return _tensorflow_beta(self.alpha, seed)
         return _jax_beta(self.alpha, seed)
 
@@ -125,34 +118,19 @@ class MixUp(keras.layers.Layer):
         return images_shape if labels_shape is None else tuple(s for s in shapes if s is not None)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "alpha": self.alpha, "seed": self.seed}
+        return {**super().get_config(), "alpha": self.alpha}
 
     def _mix_parts(self, parts, training):
         if not training:
             return parts
         _check_parts(parts)
         images, labels, *sample_weight = parts
-        weight = self.draw_weight(self._next_tensorflow_seed(images))
+        weight = self.draw_weight(self.next_tensorflow_seed(images))
         return self.mix(images, labels, weight, *sample_weight)
-
-    def _next_tensorflow_seed(self, images):
-        """The next seed where tf.data runs under another backend, else `None`."""
-        if keras.backend.backend() == "tensorflow" or not _on_tensorflow(images):
-            return None
-        import tensorflow as tf
-
-        if self._tensorflow_state is None:
-            # The graph of a `Dataset.map` cannot make variables of its own.
-            with tf.init_scope():
-                start = ops.convert_to_numpy(self.generator.state.value)
-                self._tensorflow_state = tf.Variable(start.astype("int64"), trainable=False)
-        seed = tf.identity(self._tensorflow_state)
-        self._tensorflow_state.assign_add([0, 1])
-        return seed
 
 
 def _mix_with_reversed(x, weight):
-    if _on_tensorflow(x):
+    if on_tensorflow(x):
         import tensorflow as tf
 
         cast, flip, dtype = tf.cast, tf.reverse, x.dtype.name
@@ -239,22 +217,11 @@ def _check_same_batch(images, part, name):
             f"`images` and `{name}` must have the same batch size. "
             f"Received: images.shape={tuple(images.shape)}, {name}.shape={tuple(part.shape)}"
         )
-    if None in sizes and _on_tensorflow(images):
+    if None in sizes and on_tensorflow(images):
         import tensorflow as tf
 
         message = f"`images` and `{name}` must have the same batch size."
         tf.debugging.assert_equal(tf.shape(images)[0], tf.shape(part)[0], message)
-
-
-def _first_tensor(data):
-    if isinstance(data, dict):
-        return next(iter(data.values()), None)
-    return data[0] if isinstance(data, (tuple, list)) and data else data
-
-
-def _on_tensorflow(x):
-    """Whether `x` is a tensor of TensorFlow; does not import it."""
-    return type(x).__module__.partition(".")[0] == "tensorflow"
 
 
 def _rank(x):

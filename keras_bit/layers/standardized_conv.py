@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.saving import register
 from keras_bit.layers.fusion import fused, row_sums
 
 # As in the authors' code; inside the square root. timm's and Hugging Face's ports use 1e-8.
@@ -81,7 +82,7 @@ def _standardize_gradient(kernel, upstream, mean, rstd):
     return (upstream - upstream_mean - (kernel - mean) * rstd * rstd * product_mean) * rstd
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class StandardizedConv2D(keras.layers.Layer):
     """2D convolution without bias whose kernel is standardized at every call.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_bit.core.saving import register
 from keras_bit.layers.backbone import ANY_SIZE, BiTBackbone, network_function
 from keras_bit.layers.head import ZeroInitHead
 from keras_bit.weights.assign import assign_strictly
@@ -12,7 +13,7 @@ from keras_bit.weights.formats import read_weights
 from keras_bit.weights.npz import write_npz
 
 
-@keras.saving.register_keras_serializable(package="keras_bit")
+@register
 class BiTClassifier(keras.Sequential):
     """A `keras.Sequential` of a `BiTBackbone` and a `ZeroInitHead`, built for images of any size.
 

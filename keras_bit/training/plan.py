@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_bit.core.arguments import check_integer
 from keras_bit.core.device import (
     Device,
     current_device,
@@ -19,7 +18,7 @@ from keras_bit.core.device import (
 )
 from keras_bit.core.text import readable_size, table
 from keras_bit.data.cache import cache_size
-from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.hyperrule.callback import default_steps_per_epoch
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
@@ -27,11 +26,14 @@ from keras_bit.models.classifier import BiTClassifier
 from keras_bit.training.duration import Duration, estimate_duration
 from keras_bit.training.memory import FLOAT32_SIZE, TrainingMemory, training_memory
 from keras_bit.training.micro_batch import find_micro_batch
+from keras_bit.training.resolve import (
+    check_numbers,
+    check_options,
+    resolve_network,
+    resolve_rule,
+)
 from keras_bit.weights.architecture import Architecture
-from keras_bit.weights.formats import read_architecture
 from keras_bit.weights.presets import EMBEDDED
-
-BATCH_SIZE = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +234,8 @@ def plan(
             default that of Keras; but where Keras's is `"float32"`, `"mixed_bfloat16"` on GPUs
             with matrix units for it (NVIDIA's from compute capability 8.0 on) and on TPUs. Keras's
             own policy is left as it is.
-        rule: A `keras_bit.HyperRule`. By default it is made from `data` and `rule_arguments`.
+        rule: A `keras_bit.HyperRule`. By default it is made from `data`, `rule_arguments` and what
+            suits the network, as `HyperRule.for_preset` makes it.
         micro_batch_size: As in `HyperRule`; or `"auto"`, also beside a `rule`, for the largest
             that fits the device: see `keras_bit.largest_micro_batch`.
         steps_per_epoch: Steps of `fit` between two validations, of which
@@ -259,13 +262,14 @@ def plan(
     >>> plan.rule.schedule_length, plan.epochs, plan.precision
     (100, 10, 'float32')
     """
-    if not isinstance(data, ImageDataset):
-        raise ValueError(f"`data` must be a keras_bit.ImageDataset. Received: data={data!r}")
+    check_dataset(data)
+    freeze_backbone, remat = check_options(freeze_backbone, remat, cache_dir)
+    seed, steps_per_epoch = check_numbers(seed, steps_per_epoch)
     set_memory_growth()
-    _check_numbers(seed, steps_per_epoch)
-    preset, network = _resolve_network(preset, depth, width)
+    preset, network = resolve_network(preset, depth, width)
     policy = resolve_policy(dtype)
-    rule = _resolve_rule(data.image_size, data.train_size, rule, micro_batch_size, rule_arguments)
+    sizes = data.image_size, data.train_size
+    rule = resolve_rule(*sizes, network, rule, micro_batch_size, rule_arguments)
     options = {"freeze": freeze_backbone, "dtype": policy}
     backbone = _backbone(*network, remat=remat, **options)
     if micro_batch_size == AUTO:
@@ -285,8 +289,8 @@ def plan(
         depth=network.depth,
         width=network.width,
         parameters=memory.weights // FLOAT32_SIZE,
-        freeze_backbone=bool(freeze_backbone),
-        remat=bool(remat),
+        freeze_backbone=freeze_backbone,
+        remat=remat,
         precision=policy,
         device=current_device(),
         seed=seed,
@@ -301,72 +305,6 @@ def plan(
         memory_with_remat=lean,
         duration=estimate_duration(backbone, rule, epochs, data.test_size),
     )
-
-
-def check_arguments(
-    preset: str | os.PathLike | None = None,
-    depth: int | tuple[int, ...] | None = None,
-    width: float | None = None,
-    dtype: str | keras.DTypePolicy | None = None,
-    micro_batch_size: int | str | None = None,
-    **others: Any,
-) -> None:
-    """Raises what `plan` would raise of its arguments, whatever the data: before a scan of them."""
-    _check_numbers(others.pop("seed", 0), others.pop("steps_per_epoch", None))
-    _resolve_network(preset, depth, width)
-    resolve_policy(dtype)
-    free = ("freeze_backbone", "remat", "cache_dir")
-    rule_arguments = {name: value for name, value in others.items() if name not in free}
-    _resolve_rule(1, 1, None, micro_batch_size, rule_arguments)
-
-
-def resolve_preset(
-    preset: str | os.PathLike | None, depth: int | tuple[int, ...] | None, width: float | None
-) -> str | os.PathLike | None:
-    """Returns the preset to start from, or `None` for random weights.
-
-    Without any of the three it is the preset embedded in the package; a depth or width selects
-    random weights, and may not be given together with a preset.
-    """
-    if depth is None and width is None:
-        return preset or EMBEDDED
-    if preset is not None:
-        raise ValueError(
-            "`depth` and `width` must be omitted where `preset` is given, which decides them. "
-            f"Received: preset={preset!r}, depth={depth}, width={width}"
-        )
-    return None
-
-
-def _check_numbers(seed, steps_per_epoch):
-    check_integer("seed", seed, minimum=0)
-    if steps_per_epoch is not None:
-        check_integer("steps_per_epoch", steps_per_epoch, minimum=1)
-
-
-def _resolve_network(preset, depth, width):
-    """The preset, or `None` for random weights; and the `Architecture`."""
-    preset = resolve_preset(preset, depth, width)
-    if preset is not None:
-        return preset, read_architecture(preset)
-    given = {name: v for name, v in (("depth", depth), ("width", width)) if v is not None}
-    config = BiTBackbone(**given).get_config()
-    return None, Architecture(config["depth"], config["width"])
-
-
-def _resolve_rule(image_size, train_size, rule, micro_batch_size, arguments):
-    if micro_batch_size not in (None, AUTO):
-        arguments = {**arguments, "micro_batch_size": micro_batch_size}
-    if rule is None:
-        return HyperRule(image_size, train_size, **{"batch_size": BATCH_SIZE, **arguments})
-    if not isinstance(rule, HyperRule):
-        raise ValueError(f"`rule` must be a keras_bit.HyperRule. Received: rule={rule!r}")
-    if arguments:
-        raise ValueError(
-            "Arguments of HyperRule must not stand beside `rule`. "
-            f"Received: {', '.join(arguments)}. Use `rule.replace(...)`."
-        )
-    return rule
 
 
 def _backbone(depth, width, freeze, **options):

@@ -1,7 +1,7 @@
 """One whole run: plan, train, evaluate, write."""
 
 import dataclasses
-import math
+import functools
 import os
 import pathlib
 import time
@@ -11,17 +11,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_bit.core.device import current_device, set_memory_growth
+from keras_bit.core.arguments import check_boolean
+from keras_bit.core.device import current_device, runs_on_cpu, set_memory_growth
 from keras_bit.core.files import write_json
+from keras_bit.core.onednn import is_left_off
 from keras_bit.core.text import announce
 from keras_bit.core.warn import warn_caller
-from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.data.pipeline import cache_splits, make_pipelines
 from keras_bit.evaluation.evaluation import Evaluation
 from keras_bit.evaluation.pictures import GRID_COLUMNS, GRID_IMAGES
 from keras_bit.evaluation.predict import LABELS_FILE, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
-from keras_bit.hyperrule.callback import fit_hyperrule
+from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.models.classifier import BiTClassifier, compile_classifier
 from keras_bit.training.plan import DataSummary, RunPlan
@@ -112,7 +114,7 @@ def fine_tune(
         NotADirectoryError: If `output` is a file.
         ValueError: If arguments contradict each other, or `plan` was made for other data.
         MemoryError: With `micro_batch_size="auto"`, if not even a single image fits.
-        FloatingPointError: If the training loss becomes infinite or NaN.
+        FloatingPointError: If a loss or a weight becomes infinite or NaN.
 
     Example:
 
@@ -124,10 +126,13 @@ def fine_tune(
     print(result.metrics["accuracy"])
     ```
     """
-    with run_folder(output, overwrite) as folder:
+    check_boolean("report", report)
+    callbacks = as_callbacks(callbacks)
+    with run_folder(output, check_boolean("overwrite", overwrite)) as folder:
         set_memory_growth()
-        plan = _resolve_plan(data, plan, decisions, verbose)
+        plan = _resolve_plan(check_dataset(data), plan, decisions, verbose)
         announce(str(plan), verbose)
+        _hint_at_onednn(verbose)
         keras.utils.set_random_seed(plan.seed)
         model = plan.build_classifier()
         splits = cache_splits(data, plan.rule, plan.cache_dir)
@@ -175,6 +180,18 @@ def _resolve_plan(data, plan, decisions, verbose):
     return plan
 
 
+@functools.cache
+def _hint_at_onednn(verbose):
+    """Says once that training could be faster; the command sets the variable itself."""
+    if keras.backend.backend() == "tensorflow" and is_left_off() and runs_on_cpu():
+        announce(
+            "TensorFlow leaves oneDNN off on this processor, where it makes training faster. "
+            "Before TensorFlow is imported, set the environment variable: "
+            "export TF_ENABLE_ONEDNN_OPTS=1",
+            verbose,
+        )
+
+
 def _train(plan, model, pipelines, callbacks, verbose):
     """Trains to the end of the schedule and returns the history."""
     train, test = pipelines
@@ -195,10 +212,12 @@ def _callbacks(model, folder, logged):
 
     def count_updates(epoch, logs):
         logs["updates"] = int(model.optimizer.iterations)
-        if not math.isfinite(logs["loss"]):
+        # Compiled ReLUs turn NaN into 0, so that a loss does not tell of every weight.
+        finite = [keras.ops.all(keras.ops.isfinite(weight)) for weight in model.weights]
+        if not keras.ops.all(keras.ops.stack(finite)):
             raise FloatingPointError(
-                f"The training loss has become {logs['loss']} before update {logs['updates']}. "
-                "Lower `learning_rate`, or set `warmup`."
+                f"Weights have become infinite or NaN by update {logs['updates']:,}. Lower "
+                "`learning_rate`, or set `warmup`."
             )
 
     count = keras.callbacks.LambdaCallback(on_epoch_end=count_updates)

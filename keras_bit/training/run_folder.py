@@ -30,6 +30,8 @@ _RUN_PATTERNS = (
 
 def check_output(output: str | os.PathLike, overwrite: bool = False) -> None:
     """Raises where `output` is a file, or a folder that holds files and `overwrite` is not set."""
+    if not os.fspath(output):
+        raise ValueError(f"`output` must name a folder. Received: output={output!r}")
     output = pathlib.Path(output)
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"`output` must be a folder. Received: output={output}, a file")
@@ -53,8 +55,8 @@ def run_folder(output: str | os.PathLike | None, overwrite: bool) -> Iterator[pa
         with tempfile.TemporaryDirectory(prefix="keras_bit-") as temporary:
             yield pathlib.Path(temporary)
         return
-    output = pathlib.Path(output)
     check_output(output, overwrite)
+    output = pathlib.Path(output)
     folder = output / UNFINISHED_FOLDER
     _remove_run(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -91,9 +91,10 @@ class HyperBiT(keras_tuner.HyperModel):
 
     Raises:
         ValueError: If an argument is of the wrong kind or contradicts another.
-        keras_tuner.errors.FailedTrialError: In a trial that runs out of memory: keras-tuner marks
-            it as failed, does not try it again and continues. (Several failed trials in a row, its
-            `max_consecutive_failed_trials`, end the search.)
+        keras_tuner.errors.FailedTrialError: In a trial that runs out of memory or whose loss
+            becomes infinite or NaN: keras-tuner marks it as failed, does not try it again and
+            continues. (Several failed trials in a row, its `max_consecutive_failed_trials`, end
+            the search.)
         keras_tuner.errors.FatalValueError: From `search`, if it is given something else than
             above, or more epochs.
     """
@@ -159,7 +160,7 @@ class HyperBiT(keras_tuner.HyperModel):
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Returns the compiled model of a trial, for images of any size."""
-        with _failed_when_out_of_memory():
+        with _failed_trial():
             model = self.plan.build_classifier()
             compile_classifier(model, self.rule_for(hp).optimizer())
         return model
@@ -182,7 +183,7 @@ class HyperBiT(keras_tuner.HyperModel):
         # Not needed: the optimizer's step, restored with the weights, says where to resume.
         kwargs.pop("initial_epoch", None)
         self._check_fit_arguments(args, kwargs, epochs)
-        with _failed_when_out_of_memory():
+        with _failed_trial():
             return self._train(hp, model, epochs or self.epochs, callbacks, verbose)
 
     def _check_fit_arguments(self, args, kwargs, epochs):
@@ -228,10 +229,12 @@ def _share(length, factor):
 
 
 @contextlib.contextmanager
-def _failed_when_out_of_memory():
-    """Turns an out-of-memory error of any backend into keras-tuner's FailedTrialError."""
+def _failed_trial():
+    """Turns what a trial alone is to blame for into keras-tuner's FailedTrialError."""
     try:
         yield
+    except FloatingPointError as error:
+        raise keras_tuner.errors.FailedTrialError(str(error)) from error
     except Exception as error:
         if not is_out_of_memory(error):
             raise

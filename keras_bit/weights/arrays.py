@@ -45,6 +45,11 @@ class WeightArrays(Mapping[str, np.ndarray]):
                 f"The array {name!r} of {self.source} must have the shape that the file declares, "
                 f"{stored.shape}. Received: {array.shape}"
             )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"The array {name!r} of {self.source} must be finite. Received: infinite or NaN "
+                "values, as of training that diverged."
+            )
         return array
 
     def __iter__(self) -> Iterator[str]:

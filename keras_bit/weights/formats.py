@@ -58,6 +58,8 @@ def read_weights(source: str | os.PathLike, network: NetworkOf | None = None) ->
     if preset is not None:
         return _read_preset(preset)
     text = str(source)
+    if not text.strip():
+        raise ValueError(f"`source` must be {FORMS}. Received: source={text!r}")
     if is_handle(text):
         return read_saved_model(resolve(text), network)
     if text.startswith(("https://", "http://")):
@@ -129,6 +131,10 @@ def _read_download(url, network=None):
 
 def _read_path(path, network=None):
     if not path.is_dir():
+        if not path.is_file():  # a pipe or a device, reading of which may never end
+            raise ValueError(
+                f"`source` must be {FORMS}. Received: {path}, which is not a regular file"
+            )
         with open(path, "rb") as file:
             start = file.read(16)
         if not start.startswith(b"\x1f\x8b") and not tarfile.is_tarfile(path):

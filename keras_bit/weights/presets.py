@@ -8,6 +8,7 @@ import pathlib
 import re
 
 from keras_bit.weights.fetch.mirror import STORE
+from keras_bit.weights.recipe import Recipe
 
 _ILSVRC = "ILSVRC-2012"
 _IMAGENET_21K = "ImageNet-21k"
@@ -60,6 +61,18 @@ _ACCURACY = {
 }
 # The network that comes with the package, in the folder `embedded` beside its model card.
 EMBEDDED = "f-r14x0.5"
+# Found on photographs and digits; see benchmarks/README.md.
+_EMBEDDED_RECIPE = Recipe(
+    EMBEDDED,
+    batch_size=64,
+    learning_rate=0.06,
+    schedule_length=400,
+    warmup=True,
+    small_images=(36, 32),
+    large_images=(104, 96),
+    few_images=(72, 64),
+    few_below=800,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +95,8 @@ class Preset:
         hugging_face: Name of the same weights in Hugging Face's transformers, or `None`.
         accuracy: Top-1 accuracy in percent on ILSVRC-2012 that its authors give, or `None`.
         accuracy_source: Where they give it, or `None`.
+        recipe: `Recipe` that suits the network, or `None` for BiT-HyperRule as published, which
+            was made for Google's; `keras_bit.HyperRule.for_preset` takes it.
         license: SPDX identifier.
 
     All take RGB images scaled to [-1, 1], which `BiTBackbone` does.
@@ -102,6 +117,7 @@ class Preset:
     hugging_face: str | None = None
     accuracy: float | None = None
     accuracy_source: str | None = None
+    recipe: Recipe | None = None
     license: str = "Apache-2.0"
 
 
@@ -148,7 +164,8 @@ def find_preset(name: str) -> Preset:
 def _all():
     path = pathlib.Path(__file__).parent / "embedded" / f"{EMBEDDED}.npz"
     data = "synthetic (formula-driven) images"
-    embedded = Preset(EMBEDDED, (1, 1, 1, 1), 0.5, data, 0, 2_007_328, 64, url=None, path=path)
+    facts = (EMBEDDED, (1, 1, 1, 1), 0.5, data, 0, 2_007_328, 64)
+    embedded = Preset(*facts, url=None, path=path, recipe=_EMBEDDED_RECIPE)
     return (embedded, *_pretrained(), *_distilled(), *_vtab())
 
 

@@ -1,6 +1,10 @@
 """A folder of photographs and one whole run, which the commands share."""
 
+import contextlib
 import os
+import re
+import signal
+import struct
 import subprocess
 import sys
 import types
@@ -66,6 +70,39 @@ def start(arguments, **environment):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.fixture
+def impatient():
+    """Ends a test that hangs."""
+
+    def give_up(number, frame):
+        pytest.fail("it hangs")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def in_terminal(arguments, columns):
+    """What the command shows in a terminal of this width, and its exit code."""
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))
+    here, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | {"TERM": "xterm"}
+    command = [sys.executable, "-m", "keras_bit", *map(str, arguments)]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    shown = b""
+    with subprocess.Popen(command, env=environment, **streams) as process:
+        os.close(terminal)
+        with contextlib.suppress(OSError):  # Linux's way to say that nothing more comes
+            while part := os.read(here, 4096):
+                shown += part
+    os.close(here)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return process.returncode, re.split(r"[\r\n]+", text)
 
 
 @pytest.fixture(scope="session")

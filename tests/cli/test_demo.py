@@ -17,7 +17,7 @@ pytestmark = pytest.mark.tensorflow
         ),
     ],
 )
-def test_the_demo_is_a_shortened_rule_on_digits(
+def test_the_demo_runs_the_rule_that_suits_it_on_digits(
     fake_fine_tune, capsys, tmp_path, options, weights, network
 ):
     arguments = ["demo", "--output", str(tmp_path / "demo"), "--seed", "3", *options]
@@ -26,7 +26,11 @@ def test_the_demo_is_a_shortened_rule_on_digits(
     plan = fake_fine_tune["plan"]
     assert f"a small BiT with {weights}" in out
     assert {name: getattr(plan, name) for name in network} == network
-    assert plan.rule.schedule_length < 500 and plan.seed == 3
+    assert "suits f-r14x0.5" in str(plan) and not plan.rule.random_flip and plan.seed == 3
     data = fake_fine_tune["data"]
     assert data.train_size + data.test_size == 1797
     assert f"Report: {tmp_path / 'report.html'}" in out and "Accuracy 50.00%" in out
+    assert main(["demo", "--output", str(tmp_path / "demo"), "--seed", "-1"]) == 2
+    assert capsys.readouterr().out == ""
+    assert main([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")

@@ -11,6 +11,8 @@ def test_download_fills_the_cache(tmp_path, capsys, monkeypatch):
     (tmp_path / "BiT-M-R50x1.npz").write_bytes(b"weights")
     assert main(["download", "m-r50x1", "BiT-M-R50x1"]) == 0
     first, second = capsys.readouterr().out.splitlines()
+    assert main(["download", "m-r50x1", "-q"]) == 0
+    assert capsys.readouterr() == (f"{first}\n", "")
     assert first == second and pathlib.Path(first).read_bytes() == b"weights"
     assert tmp_path / "home" in pathlib.Path(first).parents
     assert main(["download", "m-r50x1", "m-r50x7"]) == 2

@@ -30,7 +30,10 @@ def test_fine_tune_writes_the_run_and_says_how_it_went(whole_run):
 
 
 def test_fine_tune_is_readable_in_a_narrow_window_and_in_a_pipe(whole_run):
-    assert max(map(len, whole_run.out.splitlines())) <= 40
+    lines = whole_run.out.splitlines()
+    assert max(len(line) for line in lines if str(whole_run.output) not in line) <= 40
+    assert f"Model: {whole_run.output / 'model.keras'}" in lines
+    assert f"Report: {whole_run.output / 'report.html'}" in lines
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", whole_run.out + whole_run.error)
 
 
@@ -62,6 +65,14 @@ def test_an_interrupted_run_stops_quietly_and_keeps_its_best_weights(photos, tmp
     assert error.splitlines()[-1] == "keras-bit: stopped"
     assert "Traceback" not in error
     assert (tmp_path / "output" / "unfinished" / "best.weights.h5").is_file()
+
+
+def test_a_quiet_run_prints_nothing(photos, fake_fine_tune, tmp_path, capsys):
+    arguments = ["fine-tune", str(photos), "--output", str(tmp_path / "new")]
+    assert main([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(arguments) == 0
+    assert "Accuracy 50.00%" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from keras_bit import __version__
 from keras_bit.cli import presets
 from keras_bit.cli.main import main, make_parser
+from keras_bit.weights import read_weights
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore:Skipped")]
 
@@ -44,26 +49,77 @@ def test_errors_are_one_line_and_code_2(photos, capsys, arguments, message):
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize("command", ["plan", "fine-tune"])
+def test_a_pipe_or_device_is_no_file_of_weights(impatient, tmp_path, capsys, command):
+    os.mkfifo(tmp_path / "pipe.npz")
+    for source in (tmp_path / "pipe.npz", "/dev/zero"):
+        assert main([command, "no folder", "--preset", str(source)]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.startswith("keras-bit: error: `source` must be an .npz file")
+        assert error.endswith(f"Received: {source}, which is not a regular file")
+    with pytest.raises(ValueError, match="`source` must be.*Received: source=''"):
+        read_weights("")
+
+
+@pytest.mark.parametrize("command", ["fine-tune", "plan"])
+def test_a_cache_that_cannot_be_written_is_refused_at_once(command, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main([command, "no folder", "--cache-dir", str(tmp_path / "file")]) == 2
+    error = capsys.readouterr().err
+    assert "error: `cache_dir` must be a folder that can be written to. Received: cache_" in error
+
+
+@pytest.mark.parametrize("command", ["fine-tune", "demo", "pretrain"])
+def test_an_output_that_cannot_be_written_is_refused_at_once(
+    command, tmp_path, capsys, monkeypatch
+):
+    file = tmp_path / "file"
+    file.touch()
+    arguments = [command, *(["no folder"] if command == "fine-tune" else []), "--output"]
+    for output in (file, file / "below" / "it"):
+        assert main([*arguments, str(output)]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert "`output` must be a folder" in error and f"Received: output={output}" in error
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    assert main([*arguments, str(tmp_path / "new")]) == 2
+    assert f"and {tmp_path} cannot be written to." in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_of_the_system_names_the_file(photos, monkeypatch, capsys):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert main(["plan", str(photos)]) == 2
+    assert capsys.readouterr().err == f"keras-bit: error: Permission denied: {photos}\n"
+
+
+def test_output_that_nobody_reads_any_more_is_no_error():
+    code = "import sys; from keras_bit.cli import download, main; "
+    code += "download.run = lambda _: print('line', flush=True) or sys.stdin.read() or print(1); "
+    code += "sys.exit(main(['download', 'x']))"
+    command = [sys.executable, "-c", code]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, env=buffered, **streams) as process:
+        assert process.stdout.readline().strip() == b"line"
+        process.stdout.close()
+        process.stdin.close()
+        error = process.stderr.read()
+    assert process.returncode == 141
+    assert b"pipe" not in error.lower() and b"Traceback" not in error
+
+
+def test_an_error_of_many_lines_is_shown_in_one(monkeypatch, capsys):
+    monkeypatch.setattr(presets, "run", raising(ValueError("\nfirst:\n\n  second\n")))
+    assert main(["presets"]) == 2
+    assert capsys.readouterr().err == "keras-bit: error: first: second\n"
+
+
 def test_debug_shows_where_an_error_arose():
     with pytest.raises(FileNotFoundError):
         main(["plan", "no folder", "--debug"])
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["train"],
-        ["fine-tune"],
-        ["predict", "model.keras"],
-        ["predict", "model.keras", "image.png", "--top", "0"],
-        ["fine-tune", "photos", "--depth", "many"],
-    ],
-)
-def test_wrong_usage_is_code_2(capsys, arguments):
-    with pytest.raises(SystemExit, match="2"):
-        main(arguments)
-    assert "usage: keras-bit" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -3,10 +3,11 @@ import re
 import pytest
 from PIL import Image
 
-from keras_bit import BiTBackbone, HyperRule, training_memory
+from keras_bit import BiTBackbone, HyperRule, presets, training_memory
 from keras_bit.cli.main import main
 from keras_bit.core.text import readable_size
 from keras_bit.training import RunPlan, duration
+from keras_bit.weights.presets import EMBEDDED
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore:Skipped")]
 
@@ -34,6 +35,7 @@ def test_plan_shows_data_rule_and_cache_without_training(photos, capsys):
         crop_size=80,
         random_flip=False,
         warmup=True,
+        recipe=presets()[EMBEDDED].recipe,
     )
     assert str(rule) in captured.out
     assert ["cache", "1.6", "MB", "+", "115.2", "kB", "in", "memory"] in words
@@ -64,6 +66,9 @@ def test_plan_as_json(photos, capsys):
     assert main(["plan", str(photos), *options, "--json"]) == 0
     plan = RunPlan.from_json(capsys.readouterr().out)
     assert (plan.seed, plan.steps_per_epoch, plan.rule.batch_size) == (3, 5, 32)
+    assert main(["plan", str(photos), *options, "--json", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert RunPlan.from_json(captured.out).rule == plan.rule and captured.err == ""
     assert plan.data.label_names == ("blue [b]", "green", "red") and plan.data.skipped == 1
 
 
@@ -79,6 +84,20 @@ def test_plan_in_a_narrow_window_loses_nothing(photos, capsys, monkeypatch):
     wide_words, narrow_words = (set(re.findall(r"[\w./-]+", text)) for text in (wide, narrow))
     assert {"learning", "rate", "divided", "optimizer", "SGD"} <= narrow_words
     assert not {word for word in wide_words - narrow_words if word.isdigit()}
+
+
+def test_plan_breaks_no_path(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    cache = tmp_path / "a long name with spaces" / "and-hyphens-for-the cache"
+    weights = tmp_path / "a long name with spaces" / "and more-of-them.npz"
+    weights.parent.mkdir()
+    BiTBackbone((1, 1, 1, 1), 0.25).save_npz(weights)
+    options = ("--cache-dir", str(cache), "--preset", str(weights))
+    assert main(["plan", str(photos), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    paths = (cache, weights, photos / "blue [b]" / "broken.jpg")
+    assert [sum(str(path) in line for line in lines) for path in paths] == [1, 1, 1]
+    assert max(map(len, lines_without_paths("\n".join(lines), *paths))) <= 50
 
 
 def test_plan_lists_no_more_classes_than_a_page_holds(tmp_path, capsys):

@@ -17,5 +17,7 @@ def test_pretrain_writes_weights_where_it_says(monkeypatch, tmp_path, capsys):
     assert last == f"Weights: {folder / 'backbone.npz'}" and (folder / "backbone.npz").is_file()
     assert [line.split(":")[0] for line in progress] == ["step 1 of 2", "step 2 of 2"]
     assert json.loads((folder / "settings.json").read_text())["learning_rate"] == 0.01
+    assert main(["pretrain", *options, "--output", str(folder), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
     assert main(["pretrain", *options, "--seed", "1", "--output", str(folder)]) == 2
     assert "`output` must be a new folder" in capsys.readouterr().err

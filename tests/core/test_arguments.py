@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.arguments import check_boolean, check_integer, check_positive_number
 
 
 def test_integers():
@@ -16,3 +16,11 @@ def test_positive_numbers():
     for bad in (0, -1, "1", True, None, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="`x` must be a positive finite number. Received: x="):
             check_positive_number("x", bad)
+
+
+def test_booleans():
+    for value in (True, False, np.bool_(True), 0, np.int64(1)):
+        assert check_boolean("flag", value) is bool(value)
+    for bad in ("no", "false", "", None, 2, -1, 1.0, float("nan"), [], np.array([True, False])):
+        with pytest.raises(ValueError, match="`flag` must be True or False. Received: flag="):
+            check_boolean("flag", bad)

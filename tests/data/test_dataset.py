@@ -1,15 +1,17 @@
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.dataset import check_dataset
 from keras_bit.data.sources.digits import digits
 from keras_bit.data.sources.folders import image_folder
 from tests.image_files import image_threads, make_folder, relative_names
@@ -74,6 +76,7 @@ def test_few_shot_subset(tmp_path):
         ("validation_split", 1.0),
         ("validation_split", float("nan")),
         ("validation_split", "a"),
+        ("validation_split", True),
         ("seed", -1),
         ("seed", 0.5),
         ("min_edge", -1),
@@ -165,70 +168,48 @@ for _ in split.map(lambda image: time.sleep(0.2)):
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
-def test_from_arrays():
-    images = np.arange(4 * 6 * 8 * 3, dtype=np.uint8).reshape(4, 6, 8, 3)
-    data = ImageDataset.from_arrays(images, [[1], [0], [2], [1]], images[:2], [0, 1])
-    assert data.label_names == ("0", "1", "2")
-    assert (data.train_size, data.test_size, data.image_size) == (4, 2, (6, 8))
-    assert data.train.labels.tolist() == [1, 0, 2, 1]
-    assert data.train.names == ("train/0", "train/1", "train/2", "train/3")
-    assert np.array_equal(list(data.train.map(lambda image: image)), images)
-    assert np.shares_memory(next(data.train.map(lambda image: image)), images)
+def doors():
+    """What is no `ImageDataset`, and which function the error must name."""
+    array = np.zeros((2, 4, 4, 3), np.uint8)
+    folder, arrays = "the path 'photos'. Use `keras_bit.image_folder(path)`.", "from_arrays(images"
+    return [
+        ("photos", folder),
+        (pathlib.Path("photos"), folder),
+        (array, f"an array. Use `keras_bit.ImageDataset.{arrays}"),
+        ((array, np.zeros(2)), f"arrays. Use `keras_bit.ImageDataset.{arrays}"),
+        (keras.ops.zeros((2, 4, 4, 3)), f"an array. Use `keras_bit.ImageDataset.{arrays}"),
+        (keras.utils.PyDataset(), "PyDataset. Use `keras_bit.image_folder(path)`, "),
+        ({"images": array}, "a builtins.dict. Use `keras_bit.image_folder(path)`, "),
+        ([], "a builtins.list. Use `keras_bit.image_folder(path)`, "),
+        (None, "a builtins.NoneType. Use `keras_bit.image_folder(path)`, "),
+    ]
 
 
-def test_from_arrays_of_several_sizes():
-    images = [np.zeros((5, 9, 3), np.uint8), np.zeros((7, 11, 3), np.uint8)]
-    data = ImageDataset.from_arrays(images, [0, 1], images, [0, 1], ["x", "y"])
-    assert data.image_size == (6, 10)
-    assert list(data.test.map(np.shape)) == [(5, 9, 3), (7, 11, 3)]
-    assert data.label_names == ("x", "y")
+@pytest.mark.parametrize(("data", "words"), doors())
+def test_what_is_no_image_dataset_is_told_how_to_become_one(data, words):
+    with pytest.raises(TypeError) as error:
+        check_dataset(data)
+    start = "`data` must be a keras_bit.ImageDataset. Received: "
+    assert str(error.value).startswith(start) and words in str(error.value)
 
 
-def test_fingerprint_of_arrays():
-    images = np.random.RandomState(0).randint(0, 256, (3, 4, 6, 3), np.uint8)
+@pytest.mark.tensorflow
+def test_a_tf_dataset_is_told_from_tf_data():
+    import tensorflow as tf
 
-    def fingerprint(images, labels):
-        return ImageDataset.from_arrays(images, labels, images, labels).train.fingerprint
-
-    base = fingerprint(images, [0, 1, 1])
-    assert fingerprint(list(images.copy()), [0, 1, 1]) == base
-    changed = images.copy()
-    changed[2, 3, 5, 2] ^= 1
-    others = {
-        fingerprint(changed, [0, 1, 1]),
-        fingerprint(images[::-1], [0, 1, 1]),
-        fingerprint(images, [0, 1, 0]),
-        fingerprint(images.reshape(3, 6, 4, 3), [0, 1, 1]),
-    }
-    assert len(others | {base}) == 5
+    dataset = tf.data.Dataset.range(3)
+    door = "Use `keras_bit.ImageDataset.from_tf_data(train, test)`."
+    for data, kind in [
+        (dataset, "a tf.data.Dataset"),
+        (dataset.shuffle(2).batch(2).prefetch(1), "a tf.data.Dataset"),
+        ((dataset, dataset), "a tuple of tf.data.Datasets"),
+        ([dataset, dataset], "a list of tf.data.Datasets"),
+    ]:
+        with pytest.raises(TypeError) as error:
+            check_dataset(data)
+        assert str(error.value).endswith(f"Received: {kind}. {door}")
 
 
-IMAGES = np.zeros((3, 4, 4, 3), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("error", "message", "images", "labels", "label_names"),
-    [
-        (TypeError, "`images` must be uint8", IMAGES.astype(np.float32), [0, 1, 1], None),
-        (ValueError, r"`images` .* of shape \(4, 4\)", IMAGES[..., 0], [0, 1, 1], None),
-        (ValueError, r"`images` .* of shape \(4, 4, 1\)", IMAGES[..., :1], [0, 1, 1], None),
-        (ValueError, "`images` must hold at least one", IMAGES[:0], [], None),
-        (ValueError, r"`images` .* of shape \(0, 4, 3\)", IMAGES[:, :0], [0, 1, 1], None),
-        (ValueError, "`labels` .* 3 images .*argmax", IMAGES, np.eye(3, dtype=int), None),
-        (ValueError, "`labels` must be one class id", IMAGES, [0, 1], None),
-        (TypeError, "`labels` must be integers", IMAGES, [0.0, 1.0, 1.0], None),
-        (ValueError, "`labels` must count from 0", IMAGES, [-1, 0, 1], None),
-        (ValueError, "two classes", IMAGES, [0, 0, 0], None),
-        (ValueError, "`label_names` .* 2 names, class ids up to 2", IMAGES, [0, 1, 2], "ab"),
-    ],
-)
-def test_from_arrays_errors(error, message, images, labels, label_names):
-    with pytest.raises(error, match=message):
-        ImageDataset.from_arrays(images, labels, IMAGES[:1], [0], label_names)
-
-
-def test_test_arrays_are_checked_too():
-    with pytest.raises(TypeError, match="`test_images`"):
-        ImageDataset.from_arrays(IMAGES, [0, 1, 1], IMAGES.astype(float), [0, 1, 1])
-    with pytest.raises(ValueError, match="`test_labels`"):
-        ImageDataset.from_arrays(IMAGES, [0, 1, 1], IMAGES, [0, 1])
+def test_an_image_dataset_passes():
+    data = digits(examples_per_class=1)
+    assert check_dataset(data) is data

@@ -1,13 +1,19 @@
 import io
+import os
 import struct
 import sys
+import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from keras_bit.data.images import decode_image, read_image_size, try_read
+from keras_bit.data.images import _formats, decode_image, read_image_size, try_read
 from tests.image_files import png_chunk
+
+WEBP = pytest.param(
+    "a.webp", marks=pytest.mark.skipif(not features.check("webp"), reason="no WebP")
+)
 
 
 def first_pixel(image):
@@ -29,6 +35,15 @@ COLORS = [
     ("RGBA", (0, 0, 0, 0), "a.png", (255, 255, 255)),
     ("I;16", 0x8012, "a.png", (0x80, 0x80, 0x80)),
     ("I;16", 0xFFFF, "a.png", (255, 255, 255)),
+    ("RGB", (10, 200, 30), "a.tiff", (10, 200, 30)),
+    ("L", 77, "a.tiff", (77, 77, 77)),
+    ("1", 1, "a.tiff", (255, 255, 255)),
+    ("LA", (0, 128), "a.tiff", (127, 127, 127)),
+    ("RGBA", (255, 0, 0, 128), "a.tiff", (255, 127, 127)),
+    ("I;16", 0x8012, "a.tiff", (0x80, 0x80, 0x80)),
+    ("I;16B", 0xFF12, "a.tiff", (255, 255, 255)),
+    ("CMYK", (0, 255, 255, 0), "a.tiff", (255, 0, 0)),
+    ("CMYK", (0, 255, 255, 128), "a.tiff", (127, 0, 0)),
 ]
 
 
@@ -58,12 +73,33 @@ def test_cmyk_jpeg(tmp_path, cmyk, expected):
     assert np.abs(difference).max() <= 3
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.gif"])
-def test_transparent_palette_lies_on_white(tmp_path, name):
+@pytest.mark.parametrize(("mode", "color"), [("RGB", (10, 200, 30)), ("RGBA", (255, 0, 0, 128))])
+@pytest.mark.parametrize("name", [WEBP])
+def test_webp(tmp_path, mode, color, name):
+    Image.new(mode, (16, 8), color).save(tmp_path / name, lossless=True)
+    image = decode_image(tmp_path / name)
+    assert image.dtype == np.uint8 and image.shape == (8, 16, 3)
+    assert (image == ((10, 200, 30) if mode == "RGB" else (255, 127, 127))).all()
+    assert read_image_size(tmp_path / name) == (8, 16)
+
+
+def palette_image():
     image = Image.new("P", (4, 4), 1)
     image.putpalette([9, 8, 7, 200, 10, 20])
     image.putpixel((0, 0), 0)
-    image.save(tmp_path / name, transparency=0)
+    return image
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.bmp", "a.tiff"])
+def test_palette(tmp_path, name):
+    palette_image().save(tmp_path / name)
+    pixels = decode_image(tmp_path / name)
+    assert first_pixel(pixels) == (9, 8, 7) and first_pixel(pixels[1:]) == (200, 10, 20)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif"])
+def test_transparent_palette_lies_on_white(tmp_path, name):
+    palette_image().save(tmp_path / name, transparency=0)
     pixels = decode_image(tmp_path / name)
     assert first_pixel(pixels) == (255, 255, 255)
     assert first_pixel(pixels[1:]) == (200, 10, 20)
@@ -100,6 +136,157 @@ def test_gif_gives_its_first_frame(tmp_path):
     assert read_image_size(tmp_path / "a.gif") == (4, 6)
 
 
+@pytest.mark.parametrize("name", ["a.tiff", WEBP])
+def test_of_several_pages_or_frames_the_first_one_is_taken(tmp_path, name):
+    frames = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
+    options = {"lossless": True} if name == "a.webp" else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    with Image.open(tmp_path / name) as image:
+        assert image.n_frames == 2
+    assert (decode_image(tmp_path / name) == (255, 0, 0)).all()
+    assert read_image_size(tmp_path / name) == (4, 6)
+
+
+COMPRESSIONS = ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_tiff_compressions(photograph, tmp_path, compression):
+    options = {"quality": 100} if compression == "jpeg" else {}
+    photograph.save(tmp_path / "a.tiff", compression=compression, **options)
+    difference = decode_image(tmp_path / "a.tiff").astype(int) - np.asarray(photograph)
+    assert np.abs(difference).max() <= (60 if compression == "jpeg" else 0)
+    assert np.abs(difference).mean() < 4
+
+
+def gray_tiff(values, bits, photometric):
+    """A little-endian TIFF file of one strip, written by hand."""
+    height, width = np.shape(values)
+    if bits == 12:  # two values in three bytes, the first one's high byte first
+        pairs = np.reshape(values, (-1, 2)).astype(int)
+        first, second = pairs.T
+        parts = [first >> 4, (first & 15) << 4 | second >> 8, second & 255]
+        pixels = np.stack(parts, axis=1).astype(np.uint8).tobytes()
+    else:
+        pixels = np.asarray(values, "<u2").tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 277: 1, 278: height}
+    tags |= {273: 8, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
+
+
+# By hand: the high 8 bits, 0xABCD -> 0xAB, 0x12 -> 0; of 12 bits 0xABC -> 0xAB; inverted 255 - x.
+@pytest.mark.parametrize(
+    ("values", "bits", "photometric", "expected"),
+    [
+        ([[0xABCD, 0x0012]], 16, 1, [0xAB, 0]),
+        ([[0xABCD, 0x0012]], 16, 0, [0x54, 255]),
+        ([[0xABC, 0x012]], 12, 1, [0xAB, 1]),
+    ],
+)
+def test_deep_gray_tiff(values, bits, photometric, expected):
+    source = io.BytesIO(gray_tiff(values, bits, photometric))
+    assert Image.open(source).mode == "I;16"
+    assert decode_image(source)[0].tolist() == [[value] * 3 for value in expected]
+
+
+def test_premultiplied_gray_tiff(tmp_path):
+    Image.new("LA", (4, 3), (64, 128)).save(tmp_path / "a.tiff")
+    content = (tmp_path / "a.tiff").read_bytes()
+    straight, premultiplied = (struct.pack("<HHIHH", 338, 3, 1, kind, 0) for kind in (2, 1))
+    assert content.count(straight) == 1
+    source = io.BytesIO(content.replace(straight, premultiplied))
+    if try_read(read_image_size, source)[0] is None:
+        pytest.skip("this Pillow does not read such files")
+    assert Image.open(source).mode == "La"
+    # By hand: 64 has been multiplied already; of white comes half.
+    assert np.abs(decode_image(source).astype(int) - (64 + 127)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_pixels_without_a_known_white_are_refused(tmp_path, mode):
+    Image.new(mode, (4, 3)).save(tmp_path / "a.tiff")
+    for read in (read_image_size, decode_image):
+        assert try_read(read, tmp_path / "a.tiff") == (
+            None,
+            f"pixels of Pillow's mode {mode!r}; save it with 8 bits a channel",
+        )
+
+
+@pytest.mark.parametrize("name", ["a.tiff", WEBP])
+def test_truncated_files_are_refused(photograph, tmp_path, name):
+    path = tmp_path / name
+    photograph.save(path)
+    whole = path.read_bytes()
+    for length in (0, 1, 8, 12, 30, 100, len(whole) // 2, len(whole) - 20):
+        path.write_bytes(whole[:length])
+        for source in (path, io.BytesIO(whole[:length])):
+            image, reason = try_read(decode_image, source)
+            assert image is None and reason, length
+
+
+@pytest.mark.parametrize("name", ["a.tiff", WEBP])
+def test_damaged_files_never_crash(photograph, tmp_path, rng, name):
+    photograph.save(tmp_path / name)
+    whole = np.frombuffer((tmp_path / name).read_bytes(), np.uint8)
+    for _ in range(150):
+        damaged = whole.copy()
+        places = rng.integers(0, rng.choice([40, len(whole)]), 3)
+        damaged[places] = rng.integers(0, 256, 3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, on what it can still read
+            size, _ = try_read(read_image_size, io.BytesIO(damaged))
+            image, reason = try_read(decode_image, io.BytesIO(damaged))
+        assert reason if image is None else image.shape[:2] == size
+
+
+def test_warnings_that_are_made_errors_are_reasons(photograph, tmp_path):
+    photograph.save(tmp_path / "a.tiff", description="x" * 100)
+    whole = (tmp_path / "a.tiff").read_bytes()
+    (start,) = struct.unpack("<I", whole[4:8])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image, reason = try_read(decode_image, io.BytesIO(whole[: start + 14]))
+    assert image is None and reason
+
+
+@pytest.mark.parametrize("width", [2**14 - 1, 60_000])
+def test_decompression_bombs(width):
+    tags = {256: width, 257: 60_000, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 60_000, 279: 1}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    source = io.BytesIO(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4))
+    for read in (read_image_size, decode_image):
+        image, reason = try_read(read, source)
+        assert image is None and reason.startswith(f"Image size ({width * 60_000} pixels)")
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    sources = [tmp_path / "pipe.png", str(tmp_path / "pipe.png"), "/dev/zero", tmp_path]
+    for source in sources:
+        for read in (read_image_size, decode_image):
+            assert try_read(read, source) == (None, "not a regular file")
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    assert read_image_size(tmp_path / "link.png") == (4, 5)
+    gone = try_read(read_image_size, tmp_path / "nowhere.png")
+    assert gone == (None, "No such file or directory")
+
+
+def test_without_webp_in_pillow_its_files_are_listed(monkeypatch):
+    from PIL import WebPImagePlugin
+
+    monkeypatch.setattr(WebPImagePlugin, "SUPPORTED", False)
+    _formats.cache_clear()
+    try:
+        content = b"RIFF\x1a\0\0\0WEBPVP8L" + bytes(20)
+        reason = "not a readable JPEG, PNG, BMP, GIF, WebP or TIFF image"
+        assert try_read(decode_image, io.BytesIO(content)) == (None, reason)
+    finally:
+        _formats.cache_clear()
+
+
 def test_multi_picture_jpeg_gives_its_first_picture(tmp_path):
     frames = [Image.new("RGB", (16, 16), value) for value in ("white", "black")]
     frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
@@ -118,18 +305,48 @@ ORIENTATIONS = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+LOSSLESS = {".png": {}, ".jpg": {"quality": 100}, ".webp": {"lossless": True}, ".tiff": {}}
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tiff", WEBP])
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_exif_orientation(tmp_path, orientation, suffix):
+def test_exif_orientation(tmp_path, orientation, name, in_memory):
     stored = np.random.RandomState(0).randint(0, 256, (3, 5, 3), np.uint8)
     stored = stored.repeat(16, axis=0).repeat(16, axis=1)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / f"a{suffix}"
-    Image.fromarray(stored).save(path, exif=exif, **({} if suffix == ".png" else {"quality": 100}))
-    expected = ORIENTATIONS[orientation](np.asarray(Image.open(path)))
-    assert np.array_equal(decode_image(path), expected)
-    assert read_image_size(path) == expected.shape[:2]
+    path = tmp_path / name
+    Image.fromarray(stored).save(path, exif=exif, **LOSSLESS[path.suffix])
+    # Pillow turns TIFF images when it loads them.
+    with Image.open(path) as image:
+        pixels = stored if path.suffix == ".tiff" else np.asarray(image)
+    expected = ORIENTATIONS[orientation](pixels)
+    source = io.BytesIO(path.read_bytes()) if in_memory else path
+    assert np.array_equal(decode_image(source), expected)
+    assert read_image_size(source) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_exif_orientation_of_a_compressed_tiff(tmp_path, rng, orientation):
+    stored = rng.integers(0, 256, (5, 9, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.tiff", exif=exif, compression="tiff_lzw")
+    expected = ORIENTATIONS[orientation](stored)
+    assert np.array_equal(decode_image(tmp_path / "a.tiff"), expected)
+    assert read_image_size(tmp_path / "a.tiff") == expected.shape[:2]
+
+
+@pytest.mark.parametrize("name", ["a.tiff", WEBP])
+def test_an_orientation_in_xmp_counts_for_both_or_for_none(tmp_path, rng, name):
+    tag = b'<rdf:Description tiff:Orientation="6"/>'  # which versions of Pillow find or do not
+    options = {"tiffinfo": {700: tag}} if name == "a.tiff" else {"lossless": True, "xmp": tag}
+    stored = rng.integers(0, 256, (5, 9, 3), np.uint8)
+    Image.fromarray(stored).save(tmp_path / name, **options)
+    turned = read_image_size(tmp_path / name) == (9, 5)
+    expected = ORIENTATIONS[6](stored) if turned else stored
+    assert np.array_equal(decode_image(tmp_path / name), expected)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0\0", b"Exif\0\0not tiff at all", b"xx"])

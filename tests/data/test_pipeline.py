@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 import textwrap
-import types
 
 import keras
 import numpy as np
@@ -296,7 +295,7 @@ def make_split_data(**options):
     rng = np.random.default_rng(0)
     train, test = rng.integers(0, 256, (2, 6, 10, 14, 3), np.uint8)
     sides = [CountingSplit(side, labels=range(6), **options) for side in (train, test)]
-    return types.SimpleNamespace(train=sides[0], test=sides[1], num_classes=6)
+    return ImageDataset(*sides, tuple("abcdef"), (10, 14))
 
 
 def test_unreadable_images_never_come():
@@ -339,9 +338,8 @@ def test_an_epoch_over_a_cache_on_disk_holds_little_of_it_in_memory(tmp_path):
     def epochs(count, edge):
         """Those of two pipelines, the second of which finds the cache; the last is kept."""
         images = np.broadcast_to(np.uint8(7), (count, edge, edge, 3))
-        data = types.SimpleNamespace(
-            train=CountingSplit(images), test=CountingSplit(images[:8]), num_classes=2
-        )
+        splits = CountingSplit(images), CountingSplit(images[:8])
+        data = ImageDataset(*splits, ("a", "b"), (edge, edge))
         rule = make_rule(resize_edge=edge, crop_size=16)
         for _ in range(2):
             train, test = pipelines(data, rule, tmp_path, dtype="uint8")
@@ -452,7 +450,7 @@ def test_keras_on_jax_trains_and_an_interrupted_program_ends():
 def test_missing_tensorflow_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ImportError, match="`pipelines` needs TensorFlow"):
-        pipelines(None, make_rule())
+        pipelines(make_data(), make_rule())
 
 
 @pytest.mark.parametrize(
@@ -463,6 +461,9 @@ def test_missing_tensorflow_is_reported(monkeypatch):
         ({"initial_step": -1}, "`initial_step` must .* Received: initial_step=-1"),
         ({"initial_step": 1.5}, "`initial_step` must .* Received: initial_step=1.5"),
         ({"test_edge": 0}, "`test_edge` must .* Received: test_edge=0"),
+        ({"mix_in_model": "no"}, "`mix_in_model` must .* Received: mix_in_model='no'"),
+        ({"mix_in_model": 2}, "`mix_in_model` must .* Received: mix_in_model=2"),
+        ({"cache_dir": ""}, '`cache_dir` must name a folder. Received: cache_dir=""'),
     ],
 )
 def test_invalid_arguments_are_refused_before_any_work(options, message):
@@ -470,3 +471,28 @@ def test_invalid_arguments_are_refused_before_any_work(options, message):
     with pytest.raises(ValueError, match=message):
         pipelines(data, make_rule(), **options)
     assert data.train.decoded == data.test.decoded == 0
+
+
+def test_a_cache_folder_must_be_a_path():
+    data = make_split_data()
+    for function in (pipelines, cache_splits):
+        with pytest.raises(TypeError, match="`cache_dir` must be the path .* cache_dir=3"):
+            function(data, make_rule(), 3)
+    assert data.train.decoded == data.test.decoded == 0
+
+
+def test_numpy_numbers_are_taken():
+    first = take_train(3, dtype="uint8")
+    options = {"seed": np.int64(0), "initial_step": np.int32(0), "mix_in_model": np.bool_(False)}
+    train, _ = pipelines(make_data(), make_rule(), dtype="uint8", test_edge=np.uint8(9), **options)
+    assert_same(take(train, 3), first)
+
+
+def test_what_is_no_image_dataset_is_refused():
+    import tensorflow as tf
+
+    images = np.zeros((4, EDGE, EDGE, 3), np.uint8)
+    dataset = tf.data.Dataset.from_tensor_slices((images, [0, 1, 0, 1]))
+    for function in (pipelines, cache_splits):
+        with pytest.raises(TypeError, match=r"Received: a tf.data.Dataset. Use .*from_tf_data\("):
+            function(dataset, make_rule())

@@ -1,3 +1,4 @@
+import os
 import sys
 
 import numpy as np
@@ -27,6 +28,15 @@ def columns_of(picture, color):
     """The range of columns that hold `color`, as shares of the picture's width."""
     near = (abs(picture - np.array(color)) < 12).all(axis=-1).any(axis=0)
     return np.flatnonzero(near)[[0, -1]] / picture.shape[1]
+
+
+def undecodable_folder(root):
+    """The names of the folders in `root`: one, in an encoding that is not UTF-8."""
+    try:
+        os.mkdir(os.path.join(os.fsencode(root), b"caf\xe9"))
+    except OSError:
+        pytest.skip("This file system has names in UTF-8 only.")
+    return os.listdir(root)
 
 
 def evaluation_of(counts, names):
@@ -172,8 +182,49 @@ def test_class_names_with_mathematical_signs_are_plain_text(tmp_path):
     drawn("$\\bad{_")
 
 
+def test_names_that_the_font_lacks_are_no_reason_to_warn(tmp_path, recwarn):
+    evaluation = evaluation_of(np.eye(2, dtype=int), ("cat", "\u65e5\u672c"))
+    pictures.draw_confusion(tmp_path / "matrix.png", evaluation)
+    assert np.ptp(pixels(tmp_path / "matrix.png")) > 100 and not recwarn
+
+
 def test_no_picture_needs_pyplot(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
     evaluation = evaluation_of(np.eye(2, dtype=int), ("cat", "dog"))
     pictures.draw_confusion(tmp_path / "matrix.png", evaluation)
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_each_mistake_has_the_name_of_its_file(tmp_path):
+    def drawn(second, first="/a/folder/1.png"):
+        mistakes = [Mistake(0, first, 0, 1, 0.9), Mistake(1, second, 2, 1, 0.5)]
+        pictures.draw_mistakes(tmp_path / "wrong.png", [plain(RED), plain(GREEN)], mistakes, NAMES)
+        return pixels(tmp_path / "wrong.png")
+
+    before = drawn("/a/folder/2.png")
+    changed = (before != drawn("/a/folder/3.png")).any(axis=-1)
+    assert changed.any() and not changed[:, :220].any()  # a quarter of the width for each image
+    assert (drawn("/another/2.png") == before).all()
+    assert (drawn("7") != drawn("8")).any(), "images without files have numbers"
+    long = "x" * 30
+    assert (drawn(f"{long}ab{long}.png") == drawn(f"{long}cd{long}.png")).all()
+
+
+def test_names_of_no_known_encoding_are_drawn_with_backslashes(tmp_path):
+    (name,) = undecodable_folder(tmp_path)
+    assert pictures.shorten(name) == "caf\\udce9"
+    # Backslashes count when a name is shortened.
+    assert pictures.shorten(8 * name[-1], 15) == "\\udce9\\…9\\udce9"
+    assert pictures.describe_label([0.0, 1.0], ("cat", name)) == "caf\\udce9"
+
+    def drawn(name):
+        names = ("cat", name)
+        pictures.draw_confusion(tmp_path / "matrix.png", evaluation_of(np.eye(2, dtype=int), names))
+        images = np.stack([plain(RED)] * 2)
+        pictures.draw_training_images(tmp_path / "grid.png", images, np.eye(2), names)
+        mistakes = [Mistake(0, f"/{name}/{name}", 0, 1, 0.9)]
+        pictures.draw_mistakes(tmp_path / "wrong.png", images[:1], mistakes, names)
+        return [pixels(tmp_path / f"{kind}.png") for kind in ("matrix", "grid", "wrong")]
+
+    for odd, spelled in zip(drawn(name), drawn("caf\\udce9"), strict=True):
+        np.testing.assert_array_equal(odd, spelled)

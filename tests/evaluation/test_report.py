@@ -5,21 +5,86 @@ import numpy as np
 
 from keras_bit import Evaluation, HyperRule
 from keras_bit.evaluation import report
-from tests.evaluation.test_pictures import BLUE, RED, curves, pixels, plain
+from tests.evaluation.test_pictures import BLUE, RED, curves, pixels, plain, undecodable_folder
 
 
 class Page(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.sources, self.tags, self.text = [], [], []
+        self.sources, self.tags, self.text, self.tables = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
         self.sources += [value for name, value in attributes if name in ("src", "href")]
 
     def handle_data(self, data):
         self.text.append(data)
+        if self.tags[-1] in ("td", "th"):
+            self.tables[-1][-1].append(data)
+
+
+def page_of(folder, evaluation, metrics=()):
+    """The page of a report with this evaluation; its images are plain."""
+    mistaken = [plain(BLUE)] * len(evaluation.mistakes(report.SHOWN_MISTAKES))
+    report.write_report(
+        folder,
+        text="The plan.",
+        metrics=dict(metrics),
+        rule=HyperRule(32, 100, 16),
+        history=curves(),
+        evaluation=evaluation,
+        training_examples=(np.stack([plain(RED)] * 2), np.eye(len(evaluation.label_names))[[0, 1]]),
+        mistaken_images=mistaken,
+    )
+    return Page((folder / report.PAGE_FILE).read_text("utf-8"))
+
+
+def test_the_mistakes_are_listed_with_their_files(tmp_path):
+    probabilities = np.array([[0.4, 0.6], [0.8, 0.2], [0.07, 0.93], [0.1, 0.9]])
+    files = ("/photos/a <b>/1.png", "/photos/2.png", "/photos/3.png", "4.png")
+    evaluation = Evaluation([0, 0, 0, 1], np.log(probabilities), ("cat", "dog & co"), files)
+    page = page_of(tmp_path, evaluation)
+    assert page.tables[1] == [
+        ["file", "true class", "prediction", "probability"],
+        ["/photos/3.png", "cat", "dog & co", "0.93"],
+        ["/photos/a <b>/1.png", "cat", "dog & co", "0.60"],
+    ]
+    assert not any("more." in text for text in page.text)
+    right = Evaluation([0, 1], np.eye(2), ("cat", "dog"))
+    assert len(page_of(tmp_path, right).tables) == 2  # the facts, and class by class
+
+
+def test_no_more_mistakes_are_listed_than_a_page_holds(tmp_path):
+    true = np.zeros(1234, int)
+    confidence = np.linspace(1, 2, 1234)
+    logits = np.stack([0 * confidence, confidence], axis=-1)
+    page = page_of(tmp_path, Evaluation(true, logits, ("cat", "dog")))
+    header, *rows = page.tables[1]
+    assert [row[0] for row in rows] == [str(index) for index in range(1233, 1033, -1)]
+    assert "And 1,034 more." in page.text
+
+
+def test_facts_that_say_nothing_are_left_out(tmp_path):
+    metrics = {"remat": False, "best_update": 0, "half_precision": True, "note": None, "loss": 0.0}
+    page = page_of(tmp_path, Evaluation([0, 1], np.eye(2), ("cat", "dog")), metrics)
+    assert page.tables[0] == [["best update", "0"], ["half precision", "yes"], ["loss", "0"]]
+
+
+def test_a_class_of_no_known_encoding_is_in_the_report(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (name,) = undecodable_folder(folder)
+    files = tuple(str(folder / name / f"{index}.png") for index in range(3))
+    evaluation = Evaluation([0, 1, 1], np.eye(2)[[1, 1, 0]], ("cat", name), files)
+    page = page_of(tmp_path, evaluation)
+    assert page.tables[1][1][1:3] == ["cat", "caf\\udce9"]
+    assert page.tables[1][2][0].endswith("photos/caf\\udce9/2.png")
+    assert page.tables[2][1][0] == "cat" and page.tables[2][2][0] == "caf\\udce9"
 
 
 def test_the_page_holds_everything_itself(tmp_path):

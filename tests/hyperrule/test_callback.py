@@ -54,6 +54,48 @@ def run(rule, endless=True, data=None, callbacks=(), steps_per_epoch=None, **opt
     return model, history
 
 
+class Poisoned(Batches):
+    """One batch holds NaN, counted as they are asked for: Keras asks for some more at first."""
+
+    def __init__(self, *arguments, bad):
+        super().__init__(*arguments)
+        self.until_bad = bad
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        self.until_bad -= 1
+        return (x * np.nan, y) if self.until_bad == -1 else (x, y)
+
+
+@pytest.mark.parametrize("accumulation, update", [(1, "2[234]"), (2, "1[12]")])
+@pytest.mark.parametrize(
+    "beside", [(), (keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None),)]
+)
+def test_a_loss_that_is_not_finite_ends_training_within_the_epoch(accumulation, update, beside):
+    rule, seen = rule_of(500, accumulation), []
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: seen.append(batch))
+    ]
+    data = Poisoned(rule.micro_batch_size, True, bad=23)
+    message = f"training loss has become nan by update {update}. .*`value_range`.*learning rate"
+    with pytest.raises(FloatingPointError, match=message):
+        run(rule, data=data, steps_per_epoch=500, callbacks=[*callbacks, *beside])
+    assert 22 <= len(seen) < 480  # not to the end of the epoch
+
+
+def test_a_validation_loss_that_is_not_finite_ends_training():
+    rule = rule_of(8)
+    model = model_of(rule)
+    saved = []
+    later = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: saved.append(epoch))
+    with pytest.raises(FloatingPointError, match="validation loss has become nan by update 4"):
+        model.fit(
+            Batches(4, True), validation_data=(X * np.nan, Y), verbose=0,
+            **fit_hyperrule(rule, 4, later),
+        )  # fmt: skip
+    assert saved == []  # other callbacks, which keep the best weights, do not see such an epoch
+
+
 @pytest.mark.parametrize("endless", [True, False])
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("steps_per_execution", [1, 4, 7])

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bit import HyperRule
+from keras_bit import HyperRule, presets
 from keras_bit.hyperrule.optimizer import SGD
+from keras_bit.weights.recipe import Recipe
 
 
 @pytest.mark.parametrize(
@@ -193,9 +194,91 @@ def test_table_tells_decisions_and_reasons():
     assert max(map(len, text.splitlines())) <= 100
 
 
+RECIPE = Recipe(
+    "net", 32, 0.1, 250, warmup=True,
+    small_images=(48, 40), large_images=(80, 64), few_images=(50, 45), few_below=700,
+)  # fmt: skip
+
+
+def test_a_recipe_takes_the_place_of_the_tables():
+    rule = HyperRule((300, 400), 1000, batch_size=32, recipe=RECIPE)
+    assert (rule.learning_rate, rule.schedule_length, rule.mixup_alpha) == (0.1, 250, 0.0)
+    assert (rule.resize_edge, rule.crop_size) == (80, 64)
+    # Boundaries and warm-up in the proportions of 500: 200, 300, 400 and 100.
+    assert (rule.boundaries, rule.warmup_steps) == ((100, 150, 200), 50)
+    # By hand, at twice the batch and for 50,000 small images: 10,000 / 500 * 250 / 2 updates.
+    large = HyperRule(32, 50_000, batch_size=64, recipe=RECIPE)
+    assert (large.learning_rate, large.schedule_length) == (0.2, 2500)
+    assert (large.boundaries, large.warmup_steps) == ((750, 1500, 2250), 125)
+    assert large.mixup_alpha == 0.1  # by the number of images, as the rule has it
+    assert (large.resize_edge, large.crop_size) == (48, 40)
+    few = HyperRule(300, 699, recipe=RECIPE)
+    assert (few.resize_edge, few.crop_size) == (50, 45)
+    assert HyperRule(300, 700, recipe=RECIPE).crop_size == 64
+    assert HyperRule(32, 699, recipe=RECIPE).crop_size == 40
+
+
+def test_arguments_come_before_the_recipe():
+    changes = {"learning_rate": 0.5, "schedule_length": 10, "warmup": False, "mixup_alpha": 0.2}
+    rule = HyperRule(300, 1000, 32, recipe=RECIPE, crop_size=32, **changes)
+    assert {name: rule.decisions()[name] for name in ("learning_rate", "schedule_length")} == {
+        "learning_rate": 0.5, "schedule_length": 10
+    }  # fmt: skip
+    assert (rule.warmup_steps, rule.mixup_alpha) == (0, 0.2)
+    assert (rule.resize_edge, rule.crop_size) == (40, 32)  # the recipe's proportion, 80 to 64
+
+
+def test_the_table_says_what_suits_the_network():
+    lines = str(HyperRule(300, 1000, 32, recipe=RECIPE, crop_size=32)).splitlines()
+    suited = [line.split()[0] for line in lines if "suits net" in line]
+    assert suited == ["training", "updates", "warm-up", "learning"]
+    assert "suits" not in str(HyperRule(300, 1000, 32))
+
+
+def test_a_recipe_survives_json_and_replace():
+    rule = HyperRule(300, 1000, 32, recipe=RECIPE)
+    config = json.loads(json.dumps(rule.get_config()))
+    again = HyperRule.from_config(config)
+    assert again == rule and again.get_config() == rule.get_config()
+    assert rule.replace(batch_size=64).learning_rate == 0.2
+    assert str(again) == str(rule)
+    for bad in ("f-r14x0.5", 3, {"name": "net"}):
+        with pytest.raises(ValueError, match="`recipe` must be that of a preset"):
+            HyperRule(300, 1000, recipe=bad)
+
+
+def test_the_rule_of_a_preset():
+    recipe = presets()["f-r14x0.5"].recipe
+    rule = HyperRule.for_preset("f-r14x0.5", 500, 1000)
+    assert rule == HyperRule(500, 1000, recipe.batch_size, recipe=recipe)
+    assert rule.learning_rate == recipe.learning_rate
+    assert HyperRule.for_preset("f-r14x0.5", 500, 1000, 16, crop_size=96).crop_size == 96
+    for name, preset in presets().items():
+        if name != "f-r14x0.5":
+            assert preset.recipe is None  # Google's keep the published rule
+    assert HyperRule.for_preset("m-r50x1", 500, 1000) == HyperRule(500, 1000)
+    assert HyperRule.for_preset("m-r50x1", 500, 1000, 64) == HyperRule(500, 1000, 64)
+    with pytest.raises(ValueError, match="must be one of keras_bit.presets"):
+        HyperRule.for_preset("f-r14", 500, 1000)
+
+
+def test_numpy_numbers_become_plain_ones():
+    rule = HyperRule(
+        np.array([300, 400]).tolist(), np.int64(1000), np.int32(64),
+        schedule_length=np.int64(2), learning_rate=np.float32(0.01), mixup_alpha=np.float64(0.1),
+        crop_size=np.uint8(64), warmup=np.bool_(True), random_flip=np.bool_(False),
+    )  # fmt: skip
+    assert HyperRule.from_config(json.loads(json.dumps(rule.get_config()))) == rule
+    assert json.loads(json.dumps(rule.decisions()))["schedule_length"] == 2
+    assert type(rule.learning_rate) is float and rule.random_flip is False
+
+
 @pytest.mark.parametrize(
     "arguments, name",
     [
+        ({"warmup": "no"}, "warmup"),
+        ({"random_crop": "false"}, "random_crop"),
+        ({"random_flip": None}, "random_flip"),
         ({"image_size": 0}, "image_size"),
         ({"image_size": (32,)}, "image_size"),
         ({"image_size": (32, -1)}, "image_size"),

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bit import BiTBackbone, ZeroInitHead
+from keras_bit import BiTBackbone, BiTClassifier, ZeroInitHead, fold
 from keras_bit.layers.group_norm import choose_groups
 from tests import oracle
 from tests.conftest import as_numpy
@@ -160,6 +160,59 @@ def test_bytes_in_a_unit_range_are_an_error(rng):
     model.compile(loss="mse")
     assert np.isnan(model.predict(images, verbose=0)).all()
     assert np.isfinite(model.predict(images / np.float32(255), verbose=0)).all()
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", None])
+@pytest.mark.parametrize("stray", [200.0, -9.0, np.nan, np.inf])
+def test_one_unfit_image_spoils_its_own_output_only(rng, pooling, stray):
+    images = images_of(rng, 4)
+    backbone = BiTBackbone(**SMALL, pooling=pooling)
+    model = keras.Sequential([backbone])
+    expected = model.predict(images, verbose=0)
+    images[2, 7, 3, 1] = stray
+    out = model.predict(images, verbose=0)
+    assert np.isnan(out[2]).all()
+    np.testing.assert_array_equal(np.delete(out, 2, 0), np.delete(expected, 2, 0))
+    with pytest.raises(ValueError, match="must lie in `value_range=\\(0, 1\\)`"):
+        backbone.stages(images)
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (np.linspace(0, 255, 3072), "Received: values from 0 to 255. Pass `value_range=\\(0, 255"),
+        (np.linspace(-2.1, 2.6, 3072), "from -2.1 to 2.6. They look standardized.* std . mean"),
+        (np.full(3072, np.nan), "Remove the images that hold NaN"),
+    ],
+)
+def test_the_error_fits_the_images(images, message):
+    with pytest.raises(ValueError, match=message):
+        BiTBackbone(**SMALL)(images.reshape(1, 32, 32, 3).astype("float32"))
+
+
+def test_images_below_32_pixels_are_refused_by_all(rng):
+    small = images_of(rng, 2, (31, 40))
+    built = BiTBackbone(**SMALL)
+    built.build((None, None, None, 3))
+    classifier = BiTClassifier(BiTBackbone(**SMALL), 3)
+    model = keras.Sequential([keras.Input((None, None, 3)), BiTBackbone(**SMALL)])
+    for layer in (BiTBackbone(**SMALL), built, built.stages, classifier, model, fold(built)):
+        with pytest.raises(ValueError, match="at least 32 pixels high and wide"):
+            layer(small)
+    with pytest.raises(ValueError, match="at least 32 pixels"):
+        classifier.predict(small, verbose=0)
+
+
+@pytest.mark.tensorflow
+def test_sizes_that_compiled_code_learns_late_give_nan(rng):
+    import tensorflow as tf
+
+    backbone = BiTBackbone(**SMALL)
+    backbone.build((None, None, None, 3))
+    signature = [tf.TensorSpec((None, None, None, 3))]
+    compiled = tf.function(lambda images: backbone(images), input_signature=signature)
+    for size, is_fit in (((32, 33), True), ((40, 31), False)):
+        assert np.isfinite(compiled(images_of(rng, 2, size))).all() == is_fit
 
 
 def train(model, images, labels, **options):
@@ -323,6 +376,15 @@ def test_trains_under_mirrored_strategy_as_alone(rng, two_replicas):
         ({"width": 0}, "width"),
         ({"width": 0.3}, "width"),
         ({"width": "1"}, "width"),
+        ({"depth": (1, 1, 1, 10**9)}, "depth"),
+        ({"depth": (1, 1, 1, True)}, "depth"),
+        ({"depth": 0}, "depth"),
+        ({"depth": {}}, "depth"),
+        ({"width": True}, "width"),
+        ({"width": 10**9}, "width"),
+        ({"width": float("nan")}, "width"),
+        ({"remat": "no"}, "remat"),
+        ({"standardize": "false"}, "standardize"),
         ({"value_range": (0, 2)}, "value_range"),
         ({"value_range": 255}, "value_range"),
         ({"pooling": "mean"}, "pooling"),

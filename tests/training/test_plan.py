@@ -9,7 +9,8 @@ import pytest
 import keras_bit
 from keras_bit.core.device import Device
 from keras_bit.training import RunPlan
-from keras_bit.training.plan import DataSummary, check_arguments, resolve_preset
+from keras_bit.training.plan import DataSummary
+from keras_bit.training.resolve import check_arguments, resolve_preset
 from keras_bit.weights.presets import EMBEDDED
 from tests.conftest import as_numpy
 from tests.weight_files import SMALL, random_arrays, save_npz
@@ -17,6 +18,7 @@ from tests.weight_files import SMALL, random_arrays, save_npz
 pytestmark = pytest.mark.tensorflow
 
 RULE = {"batch_size": 16, "schedule_length": 25, "crop_size": 32}
+RECIPE = keras_bit.presets()[EMBEDDED].recipe
 MODULE = sys.modules["keras_bit.training.plan"]
 
 
@@ -32,7 +34,7 @@ def data():
 
 def test_everything_is_resolved(data, tmp_path):
     plan = keras_bit.plan(data, **RULE, micro_batch_size=8, cache_dir=tmp_path, seed=3)
-    rule = keras_bit.HyperRule((40, 36), 48, micro_batch_size=8, **RULE)
+    rule = keras_bit.HyperRule((40, 36), 48, micro_batch_size=8, recipe=RECIPE, **RULE)
     assert plan.rule == rule
     assert (plan.preset, plan.depth, plan.width) == (EMBEDDED, (1, 1, 1, 1), 0.5)
     model = plan.build_classifier()
@@ -52,6 +54,21 @@ def test_everything_is_resolved(data, tmp_path):
     assert plan.memory == keras_bit.training_memory(backbone, 3, rule)
     assert plan.memory_with_remat.total < plan.memory.total
     assert plan.duration.operations > 0 and plan.duration.seconds > 0
+
+
+def test_the_rule_suits_the_network(data, rng, tmp_path):
+    suited = keras_bit.HyperRule.for_preset(EMBEDDED, (40, 36), 48)
+    plan = keras_bit.plan(data)
+    assert plan.rule == suited and f"suits {EMBEDDED}" in str(plan)
+    # Whoever trained the weights of the same small network, and if nobody did.
+    assert keras_bit.plan(data, depth=(1, 1, 1, 1), width=0.5).rule == suited
+    assert keras_bit.plan(data, learning_rate=0.5).rule == suited.replace(learning_rate=0.5)
+    published = keras_bit.HyperRule((40, 36), 48, 64)
+    for network in ({"preset": "m-r50x1"}, {"depth": 50}):
+        plan = keras_bit.plan(data, **network)
+        assert plan.rule == published and "suits" not in str(plan)
+    path = save_npz(tmp_path / "small.npz", random_arrays(rng))
+    assert keras_bit.plan(data, preset=path).rule == published
 
 
 def test_a_plan_is_as_good_in_json(data, tmp_path):
@@ -186,6 +203,6 @@ def test_what_needs_the_data_to_be_refused(data):
         keras_bit.plan(data, rule=rule, crop_size=32)
     with pytest.raises(ValueError, match="`rule` must be a keras_bit.HyperRule"):
         keras_bit.plan(data, rule=500)
-    with pytest.raises(ValueError, match="`data` must be a keras_bit.ImageDataset"):
+    with pytest.raises(TypeError, match="`data` must be .*keras_bit.image_folder"):
         keras_bit.plan("photos")
     check_arguments(batch_size=32, micro_batch_size="auto", remat=True, cache_dir="x")

@@ -5,6 +5,7 @@ import logging
 import pathlib
 import sys
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -255,8 +256,103 @@ def test_a_run_that_fails_later_leaves_its_best_weights_apart(data, quick, tmp_p
 def test_a_loss_that_is_not_finite_ends_the_run(data, quick):
     ruin = RuinHead([np.nan] * 3, epoch=1)
     settings = {"steps_per_epoch": 2, "callbacks": [ruin], "verbose": 0}
-    with pytest.raises(FloatingPointError, match="nan before update 4"):
+    with pytest.raises(FloatingPointError, match="training loss has become nan by update 3"):
         keras_bit.fine_tune(data, **RULE, **settings)
+
+
+class RuinWeights(keras.callbacks.Callback):
+    """Makes weights NaN after an epoch's last update, before its validation."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_test_begin(self, logs=None):
+        if int(self.model.optimizer.iterations) == 12:
+            weights = [w for w in self.model.weights if w.path.endswith(self.path)]
+            for weight in weights:
+                weight.assign(weight * np.nan)
+
+
+def test_nan_in_the_last_validation_alone_fails_the_run(data, quick, tmp_path):
+    settings = {"callbacks": [RuinWeights("bias")], "output": tmp_path, "verbose": 0}
+    with pytest.raises(FloatingPointError, match="validation loss has become nan by update 12"):
+        keras_bit.fine_tune(data, **RULE, **settings)
+    # What was best before is kept apart, and no model that is NaN.
+    with h5py.File(tmp_path / "unfinished" / "best.weights.h5") as file:
+        arrays = []
+        file.visititems(lambda _, item: arrays.append(item[()]) if hasattr(item, "dtype") else None)
+    assert arrays and all(np.isfinite(array).all() for array in arrays)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_weights_that_compiled_code_hides_fail_the_run(data, quick, monkeypatch):
+    # As if a ReLU had turned the NaN into 0: the loss is finite.
+    ruin = RuinWeights("kernel")
+
+    def call(head, x):
+        return keras.ops.nan_to_num(keras.ops.matmul(x, head.kernel)) + head.bias
+
+    monkeypatch.setattr(keras_bit.ZeroInitHead, "call", call)
+    with pytest.raises(FloatingPointError, match="Weights have become infinite or NaN by update"):
+        keras_bit.fine_tune(data, **RULE, callbacks=[ruin], verbose=0)
+
+
+def test_a_rate_far_too_large_fails_the_run(data, tmp_path):
+    changes = {**RULE, "learning_rate": 1e6}
+    with pytest.raises(FloatingPointError, match="Likely causes: .*learning rate, 1e.06"):
+        keras_bit.fine_tune(data, **changes, output=tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("model*"))
+
+
+def test_onednn_is_hinted_at_once(data, quick, monkeypatch, capsys):
+    module = sys.modules["keras_bit.training.run"]
+    module._hint_at_onednn.cache_clear()
+    monkeypatch.setattr(module, "is_left_off", lambda: True)
+    for _ in range(2):
+        keras_bit.fine_tune(data, **RULE, report=False)
+    assert capsys.readouterr().out.count("export TF_ENABLE_ONEDNN_OPTS=1") == 1
+    module._hint_at_onednn.cache_clear()
+    monkeypatch.setattr(module, "is_left_off", lambda: False)
+    keras_bit.fine_tune(data, **RULE, report=False)
+    assert "ONEDNN" not in capsys.readouterr().out
+    module._hint_at_onednn.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"overwrite": "no"}, "`overwrite` must be True or False"),
+        ({"report": "no"}, "`report` must be True or False"),
+        ({"output": ""}, "`output` must name a folder"),
+        ({"callbacks": [print]}, "`callbacks` must hold"),
+        ({"callbacks": 3}, "`callbacks` must hold"),
+        ({"freeze_backbone": "no"}, "`freeze_backbone` must be True or False"),
+        ({"remat": "no"}, "`remat` must be True or False"),
+        ({"cache_dir": ""}, "`cache_dir` must name a folder"),
+        ({"preset": ""}, "preset|`source`|`name`"),
+        ({"crop_size": 16}, "`crop_size` must be at least 32.*Received: crop_size=16"),
+        ({"width": True}, "`width`"),
+        ({"seed": -1}, "`seed`"),
+    ],
+)
+def test_arguments_are_checked_before_the_first_image_is_read(
+    data, monkeypatch, arguments, message
+):
+    monkeypatch.setattr("keras_bit.training.run.cache_splits", lambda *_: pytest.fail("too late"))
+    with pytest.raises(ValueError, match=message):
+        keras_bit.fine_tune(data, **arguments, verbose=0)
+
+
+def test_numpy_numbers_are_as_good(data, quick, tmp_path):
+    result = keras_bit.fine_tune(
+        data, batch_size=np.int64(16), schedule_length=np.int64(2), crop_size=np.int32(32),
+        learning_rate=np.float32(0.01), seed=np.uint8(3), freeze_backbone=np.bool_(False),
+        steps_per_epoch=np.int64(1), output=tmp_path, verbose=0,
+    )  # fmt: skip
+    text = (tmp_path / "plan.json").read_text()
+    assert RunPlan.from_json(text) == result.plan
+    assert json.loads((tmp_path / "metrics.json").read_text())["seed"] == 3
 
 
 def test_without_output_nothing_is_written(data, quick, tmp_path, monkeypatch, capsys):
@@ -265,7 +361,7 @@ def test_without_output_nothing_is_written(data, quick, tmp_path, monkeypatch, c
     assert result.output is None
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out == ""
-    assert result.metrics["accuracy"] == max(result.history["val_accuracy"])
+    assert result.metrics["accuracy"] == pytest.approx(max(result.history["val_accuracy"]))
 
 
 def test_the_seed_decides_the_run(data, quick):
@@ -283,7 +379,8 @@ def test_a_split_batch_makes_one_update(data, quick):
 
 def test_batch_size_is_64_by_default_and_the_rest_follows_from_the_data(data, quick):
     result = keras_bit.fine_tune(data, schedule_length=1, crop_size=32, verbose=0)
-    assert result.rule == keras_bit.HyperRule(32, 48, 64, schedule_length=1, crop_size=32)
+    changes = {"schedule_length": 1, "crop_size": 32}
+    assert result.rule == keras_bit.HyperRule.for_preset("f-r14x0.5", 32, 48, 64, **changes)
 
 
 def test_arguments_that_contradict_each_other(data):

@@ -310,7 +310,7 @@ def test_a_search_with_other_arguments_ends_at_once(
     ],
 )
 def test_refuses_bad_arguments(data, rule, arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         HyperBiT(**{"data": data, "rule": rule, **arguments})
 
 

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bit import BiTBackbone
+from keras_bit import BiTBackbone, BiTClassifier
 from keras_bit.layers.group_norm import choose_groups
 from keras_bit.weights.npz import read_npz, write_npz
 from tests import oracle
@@ -278,3 +278,18 @@ def test_a_backbone_comes_back_from_its_npz(tmp_path, randomize):
     assert list(loaded) == list(backbone.named_weights())
     for name, variable in backbone.named_weights().items():
         np.testing.assert_array_equal(as_numpy(loaded[name]), as_numpy(variable), err_msg=name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["block2/unit01/b/group_norm/beta", "head/conv2d/bias"])
+def test_arrays_that_are_not_finite_are_refused(arrays, tmp_path, name, value):
+    stored = released(arrays)
+    stored[f"resnet/{name}"][..., 1] = value
+    path = tmp_path / "diverged.npz"
+    np.savez(path, **stored)
+    name = name.replace("conv2d/", "")
+    with pytest.raises(ValueError, match=f"{name}.* must be finite. Received: infinite or NaN"):
+        BiTClassifier.from_weights(path)
+    if not name.startswith("head"):
+        with pytest.raises(ValueError, match="must be finite"):
+            BiTBackbone.from_preset(path)

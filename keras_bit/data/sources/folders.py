@@ -3,9 +3,10 @@
 import os
 import stat
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
-from keras_bit.data.dataset import ImageDataset, Split
+from keras_bit.data.dataset import ImageDataset, OrderedSplit
 from keras_bit.data.images import read_image_size, threaded_map, try_read
 from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
 
@@ -13,7 +14,7 @@ _HEADERS_CHUNK = 64
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
-class FileSplit(Split):
+class FileSplit(OrderedSplit):
     """Images that lie in files."""
 
     def __init__(self, found: list[Found]):
@@ -39,9 +40,9 @@ def image_folder(
 
     The folder holds one folder of images for each class, or a `train` and a `test` folder (also
     called `validation`, `valid` or `val`) of such class folders. Class `i` is the `i`-th class
-    folder by name. Images may lie in folders within a class folder. JPEG, PNG, BMP and GIF files
-    are recognized by their content. Only their headers are read here; pixels are read by `map`,
-    which finds the files that are broken behind the header.
+    folder by name. Images may lie in folders within a class folder. JPEG, PNG, BMP, GIF, WebP and
+    TIFF files are recognized by their content. Only their headers are read here; pixels are read by
+    `map`, which finds the files that are broken behind the header.
 
     Listed with reasons in `skipped`, and counted in one warning, are files that are no such images
     or whose header is broken, images smaller than `min_edge` or outside the class folders, and
@@ -147,7 +148,7 @@ def _visible(folder):
 
 def _scan_folder(root, folder, label_names, min_edge):
     """What was found in the class folders of `folder`, and what of it was skipped."""
-    items = ((path, i) for i, name in enumerate(label_names) for path in _walk(folder / name))
+    items = ((path, i) for i, name in enumerate(label_names) for path in walk_files(folder / name))
     inspected = threaded_map(lambda item: _inspect_file(root, *item), items, _HEADERS_CHUNK)
     found, skipped = filter_found(inspected, min_edge)
     present = {image.label for image in found}
@@ -162,14 +163,14 @@ def _scan_folder(root, folder, label_names, min_edge):
     return found, [*_stray_images(root, folder), *skipped]
 
 
-def _walk(folder, ancestors=()):
+def walk_files(folder: str | os.PathLike, ancestors: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yields every file below a folder; links to folders are followed, but not in circles."""
     real = os.path.realpath(folder)
     if real in ancestors:
         return
     for entry in _visible(folder):
         if os.path.isdir(entry):
-            yield from _walk(entry.path, (*ancestors, real))
+            yield from walk_files(entry.path, (*ancestors, real))
         else:
             yield Path(entry.path)
 
@@ -185,8 +186,13 @@ def _inspect_file(root, path, label):
     if not status.st_size:
         return name, "empty file"
     key = f"{path.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}"
-    size, reason = try_read(read_image_size, name)
+    size, reason = try_read(_size_of_regular_file, name)
     return Found(name, label, size, key) if size else (name, reason)
+
+
+def _size_of_regular_file(name):
+    with open(name, "rb") as file:  # of a path, `read_image_size` would ask the status again
+        return read_image_size(file)
 
 
 def _stray_images(root, folder):

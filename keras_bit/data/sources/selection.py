@@ -34,20 +34,25 @@ class Selection:
 
     validation_split: float
     seed: int
-    min_edge: int
-    examples_per_class: int | None
+    min_edge: int = 0
+    examples_per_class: int | None = None
 
     def __post_init__(self):
-        fraction = self.validation_split
+        fraction, count = self.validation_split, self.examples_per_class
         if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
             raise ValueError(
                 "`validation_split` must be a number between 0 and 1, both excluded. "
                 f"Received: validation_split={fraction!r}"
             )
-        check_integer("seed", self.seed, 0)
-        check_integer("min_edge", self.min_edge, 0)
-        if self.examples_per_class is not None:
-            check_integer("examples_per_class", self.examples_per_class, 1)
+        plain = {
+            "validation_split": float(fraction),
+            "seed": check_integer("seed", self.seed, 0),
+            "min_edge": check_integer("min_edge", self.min_edge, 0),
+        }
+        if count is not None:
+            plain["examples_per_class"] = check_integer("examples_per_class", count, 1)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)  # the way of frozen dataclasses
 
 
 def stratified_split(

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_bit.data.dataset import ImageDataset, Split
+from keras_bit.core.arguments import check_boolean
+from keras_bit.data.dataset import ImageDataset, OrderedSplit
 from keras_bit.data.images import read_image_size, threaded_map, try_read
 from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
 
 
-class TfdsSplit(Split):
+class TfdsSplit(OrderedSplit):
     """Images of a TFDS split, read as a stream of encoded images each time they are asked for."""
 
     def __init__(self, builder: Any, split: str, found: list[Found]):
@@ -69,7 +70,8 @@ def tfds_images(
     Raises:
         ImportError: TensorFlow Datasets is not installed.
         FileNotFoundError: The data set is not on this machine and `download` is False.
-        ValueError: The data set has no such features or splits, or too few images.
+        ValueError: The data set has no such features or splits, or too few images; an argument is
+            out of range.
 
     Example, which needs the network:
 
@@ -78,7 +80,7 @@ def tfds_images(
     510
     """
     selection = Selection(validation_split, seed, min_edge, examples_per_class)
-    builder = _prepared_builder(name, data_dir, download)
+    builder = _prepared_builder(name, data_dir, check_boolean("download", download))
     label_names = builder.info.features["label"].names
     train_split, test_split = _split_names(builder, train_split, test_split)
     test, test_skipped = None, []

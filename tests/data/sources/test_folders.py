@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from keras_bit.data.sources.folders import image_folder
 from tests.image_files import FIXED_TIME, make_folder, png_chunk, relative_names
@@ -109,7 +109,7 @@ def test_what_is_no_image_is_skipped_and_reported_once(tmp_path):
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
     (folder / "round.png").symlink_to(folder / "round.png")
     os.mkfifo(folder / "pipe.png")
-    Image.new("RGB", (9, 9)).save(folder / "other.tiff")
+    Image.new("RGB", (9, 9)).save(folder / "other.ico")
     text = png_chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(10_000_000)))
     (folder / "text.png").write_bytes(png_header(5, 7)[:33] + text)
     Image.new("RGB", (9, 9)).save(tmp_path / "stray.png")
@@ -127,10 +127,10 @@ def test_what_is_no_image_is_skipped_and_reported_once(tmp_path):
     assert reasons.pop("text.png").startswith("Decompressed data too large")
     assert reasons == {
         "empty.png": "empty file",
-        "flat.png": "not a readable JPEG, PNG, BMP or GIF image",
+        "flat.png": "not a readable JPEG, PNG, BMP, GIF, WebP or TIFF image",
         "gone.png": "No such file or directory",
-        "notes.jpg": "not a readable JPEG, PNG, BMP or GIF image",
-        "other.tiff": "not a readable JPEG, PNG, BMP or GIF image",
+        "notes.jpg": "not a readable JPEG, PNG, BMP, GIF, WebP or TIFF image",
+        "other.ico": "not a readable JPEG, PNG, BMP, GIF, WebP or TIFF image",
         "pipe.png": "not a regular file",
         "round.png": "Too many levels of symbolic links",
         "stray.png": "outside the class folders",
@@ -155,14 +155,16 @@ def test_min_edge(tmp_path):
 
 def test_only_headers_are_read(tmp_path, monkeypatch):
     make_folder(tmp_path, {"a": 2, "b": 2})
-    for suffix in ("jpg", "gif", "bmp"):
+    suffixes = ["jpg", "gif", "bmp", "tiff", *(["webp"] if features.check("webp") else [])]
+    for suffix in suffixes:
         Image.new("RGB", (12, 10)).save(tmp_path / "a" / f"x.{suffix}")
 
     def load(image):
         raise AssertionError("pixels were decoded")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
-    assert image_folder(tmp_path).train_size == 5
+    data = image_folder(tmp_path)
+    assert data.train_size + data.test_size == 4 + len(suffixes)
 
 
 def test_images_are_told_by_content_not_by_name(tmp_path):
@@ -266,3 +268,17 @@ def test_truncated_file_is_found_by_map(tmp_path):
     gone = data.train.names.index(str(whole))
     assert list(data.train.map(np.shape))[gone] is None
     assert data.train.errors == {gone: "No such file or directory"}
+
+
+def test_the_state_of_a_file_is_asked_once(tmp_path, monkeypatch):
+    make_folder(tmp_path, {"a": 3, "b": 3})
+    asked, status = [], os.stat
+
+    def count(path, *args, **kwargs):
+        asked.append(str(path))
+        return status(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", count)
+    image_folder(tmp_path)
+    files = [path for path in asked if path.endswith(".png")]
+    assert len(files) == len(set(files)) == 6

@@ -168,7 +168,9 @@ def test_tfds_few_shot_subset_and_min_edge(tiny):
 def test_tfds_broken_images(tiny):
     with pytest.warns(UserWarning, match="Skipped: 1,"):
         data = tfds_images("tiny_broken", data_dir=tiny)
-    assert [reason for _, reason in data.skipped] == ["not a readable JPEG, PNG, BMP or GIF image"]
+    assert [reason for _, reason in data.skipped] == [
+        "not a readable JPEG, PNG, BMP, GIF, WebP or TIFF image"
+    ]
     everything = reds(data.train) + reds(data.test)
     assert everything.count(None) == 1
     assert set(range(24)) - set(everything) == {4, 5}
@@ -205,6 +207,7 @@ def test_tfds_split_that_has_become_shorter(tiny, monkeypatch):
         ("tiny", {"test_split": "test[:9]"}, ValueError, r"`test_split` .*'test\[:9\]'"),
         ("tiny", {"test_split": "train"}, ValueError, "must not be the same split"),
         ("tiny", {"seed": -1}, ValueError, "`seed`"),
+        ("tiny", {"download": "no"}, ValueError, "`download` must .* download='no'"),
         ("tiny", {"examples_per_class": 12}, ValueError, "'even' with 11 training images"),
         ("tiny_unlabeled", {}, ValueError, "tiny_unlabeled/test with label -1 at example 0"),
         ("tiny_never_prepared", {"download": False}, FileNotFoundError, "`download`"),

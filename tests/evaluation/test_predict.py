@@ -1,0 +1,102 @@
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_bit import predict_files
+from keras_bit.evaluation import predict
+from keras_bit.evaluation.predict import SavedRun
+
+pytestmark = pytest.mark.tensorflow
+
+RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"
+
+
+@pytest.fixture
+def run(tmp_path):
+    return pathlib.Path(shutil.copytree(RUN, tmp_path / "run"))
+
+
+@pytest.fixture
+def photos(tmp_path, rng):
+    """A folder of images of noise, of several sizes and formats."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, kind in enumerate(("png", "jpg", "bmp", "gif", "webp", "tiff")):
+        noise = rng.integers(0, 255, (30 + index, 40, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(folder / f"{index}.{kind}")
+    return folder
+
+
+def test_a_folder_gives_what_its_files_give(run, photos):
+    files = [str(path) for path in sorted(photos.iterdir())]
+    found = predict_files(run, photos)
+    assert [prediction.file for prediction in found] == files
+    assert all(len(prediction.classes) == 3 and not prediction.error for prediction in found)
+    assert len({prediction.classes for prediction in found}) == len(files)
+    assert predict_files(run / "model.keras", files) == found
+    (webp,) = predict_files(run, f"{photos}/*.webp", top=1)
+    assert webp.file == files[4] and [name for name, _ in webp.classes] == [found[4].classes[0][0]]
+    # A batch of another size sums in another order.
+    for one, all_at_once in zip(predict_files(run, files, batch_size=1), found, strict=True):
+        assert [name for name, _ in one.classes] == [name for name, _ in all_at_once.classes]
+        for (_, share), (_, expected) in zip(one.classes, all_at_once.classes, strict=True):
+            assert share == pytest.approx(expected, rel=1e-4)
+
+
+def test_images_are_read_as_they_are_needed(run, photos, monkeypatch, two_workers):
+    decoded = []
+    decode = predict.decode_image
+    monkeypatch.setattr(predict, "decode_image", lambda file: decoded.append(file) or decode(file))
+    files = [str(photos / "0.png")] * 500
+    predictions = SavedRun.open(run).predict(files, top=1, batch_size=8)
+    assert decoded == []
+    next(predictions)
+    assert 8 <= len(decoded) < 30
+    predictions.close()
+
+
+def test_no_model_is_loaded_for_nothing(run, monkeypatch):
+    monkeypatch.setattr(SavedRun, "_load", lambda self: pytest.fail("loaded"))
+    assert predict_files(run, []) == []
+    (prediction,) = predict_files(run, "none.png")
+    assert prediction.error == "No such file or directory" and prediction.classes == ()
+
+
+@pytest.mark.parametrize(
+    "missing, listed",
+    [
+        ("model", "in which model.keras is missing"),
+        ("model label_names", "in which model.keras and label_names.json are missing"),
+        ("model label_names rule", "in which model.keras, label_names.json and rule.json are miss"),
+    ],
+)
+def test_all_that_a_run_lacks_is_listed(run, missing, listed):
+    for file in run.iterdir():
+        if file.name.split(".")[0] in missing.split():
+            file.unlink()
+    with pytest.raises(FileNotFoundError, match=f"`run` must be.*Received: {run}, {listed}"):
+        predict_files(run, "cat.jpg")
+
+
+def test_a_run_with_damaged_files_is_an_error_that_names_the_file(run, photos):
+    def error_of(name, content):
+        before = (run / name).read_bytes()
+        (run / name).write_bytes(content)
+        with pytest.raises(ValueError) as error:
+            predict_files(run, photos)
+        (run / name).write_bytes(before)
+        assert f"{name}" in str(error.value)
+        return str(error.value)
+
+    assert "must be a JSON list of class names" in error_of("label_names.json", b'["red"')
+    assert "must be the JSON of a rule" in error_of("rule.json", b"{}")
+    assert "must be the JSON of a rule" in error_of("rule.json", b'{"config": {"colour": 1}}')
+    four = json.dumps(["a", "b", "c", "d"]).encode()
+    assert "Received: 4 names, and 3 classes" in error_of("label_names.json", four)
+    damaged = bytearray((run / "model.keras").read_bytes())
+    damaged[100:20_000] = bytes(19_900)
+    assert "must be a model that keras_bit saved" in error_of("model.keras", bytes(damaged))
