@@ -410,6 +410,7 @@ def test_compiled_by_xla():
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_keras_on_jax():
     script = """
         import keras, numpy as np

@@ -106,7 +106,9 @@ def test_a_saved_model_opens_without_network_hub_and_tfp(released, images, tmp_p
     files = [tmp_path / name for name in ("model.keras", "logits.npy", "images.npy")]
     subprocess.run([sys.executable, "-c", ALONE, *files], check=True)
     expected = model.predict(images, verbose=0)
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=1e-5, atol=1e-5)
+    # Another process may share the sums out among its threads otherwise, which float32 rounds.
+    rounding = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=rounding)
 
 
 def test_a_new_head_starts_at_zero_and_trains(images):

@@ -657,6 +657,7 @@ def test_errors_of_the_data_set_come_through():
     assert not image_threads()
 
 
+@pytest.mark.slow
 def test_keras_on_jax():
     script = """
         import keras
