@@ -112,7 +112,7 @@ def cache_splits(
 ) -> CachedSplits:
     """The first step of `pipelines`: every image decoded and resized, or found in `cache_dir`."""
     check_dataset(data)
-    _check_cache_dir(cache_dir)
+    check_cache_dir(cache_dir)
     test_edge = check_integer("test_edge", rule.crop_size if test_edge is None else test_edge, 1)
     try:
         import tensorflow as tf
@@ -148,7 +148,8 @@ def make_pipelines(
         return train, _test_batches(cached.test, *common)
 
 
-def _check_cache_dir(cache_dir):
+def check_cache_dir(cache_dir: Any) -> None:
+    """Raises where `cache_dir` is neither `None` nor the path of a folder."""
     if cache_dir is not None and not isinstance(cache_dir, (str, os.PathLike)):
         raise TypeError(
             "`cache_dir` must be the path of a folder, or None for a cache in memory. "

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import keras
 import numpy as np
 
-import keras_bit.models  # noqa: F401  registers what saved models hold, in the command too
 from keras_bit.core.arguments import check_integer
 from keras_bit.core.device import set_memory_growth
 from keras_bit.core.files import wrap_read_errors
@@ -22,6 +21,9 @@ from keras_bit.data.images import decode_image, threaded_map, try_read
 from keras_bit.evaluation.evaluation import probabilities_of
 from keras_bit.evaluation.files import find_images, is_image
 from keras_bit.hyperrule.rule import HyperRule
+
+# Also registers what saved models hold, in the command too.
+from keras_bit.models.classifier import has_finite_weights
 
 MODEL_FILE = "model.keras"
 LABELS_FILE = "label_names.json"
@@ -94,9 +96,7 @@ class SavedRun:
         set_memory_growth()
         with wrap_read_errors(self.model_file, "a model that keras_bit saved"):
             model = keras.models.load_model(self.model_file, compile=False)
-        # Compiled ReLUs turn NaN into 0, so that outputs do not tell of every weight.
-        finite = (bool(keras.ops.all(keras.ops.isfinite(weight))) for weight in model.weights)
-        self._check_finite("weights", all(finite))
+        self._check_finite("weights", has_finite_weights(model))
         return model
 
     def _probabilities(self, model, images):

@@ -166,15 +166,14 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._functions.use(steps)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._check_losses(logs, (batch + 1) / self._accumulation)
+        self._check_losses(logs, self._done_updates + math.ceil((batch + 1) / self._accumulation))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._check_losses(
-            logs, self.rule.schedule_length - self._remaining_updates() - self._done_updates
-        )
+        remaining = self._remaining_updates()
+        self._check_losses(logs, self.rule.schedule_length - remaining)
         if logs is not None:
             logs["learning_rate"] = float(keras.ops.cast(self._optimizer.learning_rate, "float32"))
-        if self._remaining_updates() <= 0:
+        if remaining <= 0:
             self.model.stop_training = True
         elif self._is_ending:
             # Data ran out, or float16 gradients overflowed and an update was skipped.
@@ -189,11 +188,10 @@ class HyperRuleCallback(keras.callbacks.Callback):
                 "or use `fit(..., **fit_hyperrule(rule))`."
             )
 
-    def _check_losses(self, logs, updates):
-        """Raises where a loss is not finite, `updates` after the beginning of the epoch."""
+    def _check_losses(self, logs, update):
+        """Raises where a loss is not finite."""
         for name, loss in _LOSSES.items():
             if name in (logs or {}) and not math.isfinite(value := logs[name]):
-                update = self._done_updates + math.ceil(updates)
                 raise FloatingPointError(
                     f"The {loss} has become {value} by update {update:,}. Likely causes: images "
                     "outside of the model's `value_range` (0 to 255 where it is (0, 1), say), or "

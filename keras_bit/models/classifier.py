@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_bit.core.saving import register
 from keras_bit.layers.backbone import ANY_SIZE, BiTBackbone, network_function
@@ -126,6 +127,15 @@ class BiTClassifier(keras.Sequential):
             for name in ("backbone", "head")
         }
         return cls(**parts, name=config["name"])
+
+
+def has_finite_weights(model: keras.Model) -> bool:
+    """Returns whether no weight is infinite or NaN.
+
+    Compiled ReLUs turn NaN into 0, so that outputs and losses do not tell of every weight.
+    """
+    finite = [ops.all(ops.isfinite(weight)) for weight in model.weights]
+    return bool(ops.all(ops.stack(finite)))
 
 
 def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:

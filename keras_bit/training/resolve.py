@@ -7,6 +7,7 @@ import keras
 
 from keras_bit.core.arguments import check_boolean, check_integer, check_seed
 from keras_bit.core.device import resolve_policy
+from keras_bit.data.pipeline import check_cache_dir
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.image_input import MIN_EDGE
@@ -59,12 +60,8 @@ def resolve_preset(
 def check_options(
     freeze_backbone: Any, remat: Any, cache_dir: str | os.PathLike | None
 ) -> tuple[bool, bool]:
-    """Returns the two as booleans; raises where one is none, or where `cache_dir` is empty."""
-    if cache_dir is not None and not os.fspath(cache_dir):
-        raise ValueError(
-            f"`cache_dir` must name a folder. Received: cache_dir={cache_dir!r}. Leave it out to "
-            "keep the images in memory."
-        )
+    """Returns the two as booleans; raises where one is none, or `cache_dir` no path."""
+    check_cache_dir(cache_dir)
     return check_boolean("freeze_backbone", freeze_backbone), check_boolean("remat", remat)
 
 

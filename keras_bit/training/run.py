@@ -25,7 +25,7 @@ from keras_bit.evaluation.predict import LABELS_FILE, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
 from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
 from keras_bit.hyperrule.rule import HyperRule
-from keras_bit.models.classifier import BiTClassifier, compile_classifier
+from keras_bit.models.classifier import BiTClassifier, compile_classifier, has_finite_weights
 from keras_bit.training.plan import DataSummary, RunPlan
 from keras_bit.training.plan import plan as make_plan
 from keras_bit.training.run_folder import (
@@ -212,9 +212,7 @@ def _callbacks(model, folder, logged):
 
     def count_updates(epoch, logs):
         logs["updates"] = int(model.optimizer.iterations)
-        # Compiled ReLUs turn NaN into 0, so that a loss does not tell of every weight.
-        finite = [keras.ops.all(keras.ops.isfinite(weight)) for weight in model.weights]
-        if not keras.ops.all(keras.ops.stack(finite)):
+        if not has_finite_weights(model):
             raise FloatingPointError(
                 f"Weights have become infinite or NaN by update {logs['updates']:,}. Lower "
                 "`learning_rate`, or set `warmup`."
