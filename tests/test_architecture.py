@@ -3,17 +3,13 @@
 import ast
 import importlib
 import inspect
-import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 import keras_bit
+from tests.processes import ROOT, run_python
 
-ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = (
     "tensorflow_hub",
     "tensorflow_probability",
@@ -45,16 +41,6 @@ WRONG_IMPORTS = {
     "Inside pretraining": ("pretraining/families/draws.py", "keras_bit.pretraining.dataset"),
     "Inside cli": ("cli/options.py", "keras_bit.cli.plan"),
 }
-
-
-def run_python(*arguments, cwd=ROOT, **environment):
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
 
 
 def lint_imports(folder):

@@ -4,8 +4,6 @@ class that can be saved, the outputs that it gave, and a run folder.
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import keras_bit
 from keras_bit.hyperrule import SGD
 from tests.conftest import as_numpy
+from tests.processes import run_python
 
 SAVED = pathlib.Path(__file__).parent / "saved"
 
@@ -57,7 +56,7 @@ def test_mixup_keeps_its_seed():
 def test_predict_takes_the_run_folder():
     # In a process of its own, where nothing has registered the classes of the model.
     command = ("-m", "keras_bit", "predict", SAVED / "run", SAVED / "run" / "image.png", "--json")
-    result = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    result = run_python(*command)
     assert result.returncode == 0, result.stderr
     ((prediction,), expected) = json.loads(result.stdout), SAVED / "run" / "expected.json"
     found = {each["class"]: each["probability"] for each in prediction["predictions"]}

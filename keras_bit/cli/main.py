@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             message = _message(error)
             if arguments.debug or message is None:
                 raise
-            complain(f"error: {message}")
+            complain(f"error: {arguments.parser.with_options(message)}")
             return FAILED
 
 

@@ -43,7 +43,7 @@ def add_command(
     )
     text = "show tracebacks, and what TensorFlow says at its start"
     parser.add_argument("--debug", action="store_true", help=text)
-    parser.set_defaults(run=run, libraries=libraries, silenced=())
+    parser.set_defaults(run=run, parser=parser, libraries=libraries, silenced=())
     return parser
 
 

@@ -63,6 +63,17 @@ class Parser(argparse.ArgumentParser):
             message = f"`{names}` must be given: `{self._call()}`. {self.epilog}"
         self.exit(FAILED, f"keras-bit: error: {message}\n")
 
+    def with_options(self, message: str) -> str:
+        """Returns a message of the Python API with its arguments as the options of this parser."""
+        options = {
+            action.dest: next(name for name in action.option_strings if name.startswith("--"))
+            for action in self._actions
+            if action.option_strings
+        }
+        message = re.sub(r"(?<=`)\w+(?=`)", lambda name: options.get(name[0], name[0]), message)
+        known = "|".join(options)
+        return re.sub(rf"(?<= )({known})=", lambda name: f"{options[name[1]]} ", message)
+
     def _call(self) -> str:
         """The command with its arguments."""
         return (self.usage or self.prog).splitlines()[0]

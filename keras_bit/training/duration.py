@@ -21,7 +21,7 @@ BACKWARD = 2
 
 @dataclasses.dataclass(frozen=True)
 class Duration:
-    """An estimate of the time that a run takes, without reading the images.
+    """An estimate of the time that a run takes, without reading the images and the report.
 
     On two cores it was 18 % above what R50x1 took at 224 px, and a third of what a small network
     took at 32 px, whose convolutions are far from the matrix product's rate.
@@ -41,8 +41,10 @@ class Duration:
 
     def __str__(self) -> str:
         minutes, hours = self.seconds / 60, self.seconds / 3600
-        if minutes < 1:
+        if minutes < 0.5:
             return "under a minute"
+        if minutes < 1.5:
+            return "about a minute"
         return f"about {minutes:.0f} minutes" if hours < 1.5 else f"about {hours:.3g} hours"
 
     @property

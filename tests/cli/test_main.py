@@ -18,26 +18,26 @@ COMMANDS = ("fine-tune", "predict", "plan", "presets", "download", "pretrain", "
     "arguments, message",
     [
         (["plan", "no folder"], "`path` must be a folder that exists. Received: path=no folder"),
-        (["plan", "PHOTOS", "--batch-size", "0"], "Received: batch_size=0"),
-        (["plan", "PHOTOS", "--micro-batch-size", "7"], "must divide `batch_size`"),
-        (["plan", "PHOTOS", "--validation-split", "1"], "`validation_split`"),
-        (["plan", "PHOTOS", "--examples-per-class", "99"], "`examples_per_class`"),
-        (["plan", "PHOTOS", "--min-edge", "50"], "min_edge=50"),
+        (["plan", "PHOTOS", "--batch-size", "0"], "Received: --batch-size 0"),
+        (["plan", "PHOTOS", "--micro-batch-size", "7"], "must divide `--batch-size`"),
+        (["plan", "PHOTOS", "--validation-split", "1"], "`--validation-split`"),
+        (["plan", "PHOTOS", "--examples-per-class", "99"], "`--examples-per-class`"),
+        (["plan", "PHOTOS", "--min-edge", "50"], "--min-edge 50"),
         (
             ["fine-tune", "PHOTOS", "--from-scratch", "--preset", "m-r50x1"],
             "`--from-scratch` must not be combined with `--preset`",
         ),
         (
             ["fine-tune", "PHOTOS", "--preset", "m-r50x1", "--width", "2"],
-            "`preset` is given, which decides them",
+            "`--preset` is given, which decides them",
         ),
         (["fine-tune", "no folder", "--preset", "m-r50x7"], "Did you mean 'm-r50x"),
-        (["plan", "no folder", "--micro-batch-size", "7"], "must divide `batch_size`"),
-        (["plan", "no folder", "--depth", "49"], "`depth`"),
-        (["plan", "no folder", "--dtype", "float23"], "`dtype`"),
-        (["plan", "no folder", "--steps-per-epoch", "0"], "`steps_per_epoch`"),
-        (["pretrain", "--families", "scenes,clouds"], "`families` must be different names"),
-        (["pretrain", "--batch-size", "7"], "`batch_size` must be a multiple"),
+        (["plan", "no folder", "--micro-batch-size", "7"], "must divide `--batch-size`"),
+        (["plan", "no folder", "--depth", "49"], "`--depth`"),
+        (["plan", "no folder", "--dtype", "float23"], "`--dtype`"),
+        (["plan", "no folder", "--steps-per-epoch", "0"], "`--steps-per-epoch`"),
+        (["pretrain", "--families", "scenes,clouds"], "`--families` must be different names"),
+        (["pretrain", "--batch-size", "7"], "`--batch-size` must be a multiple"),
     ],
 )
 def test_errors_are_one_line_and_code_2(photos, capsys, arguments, message):
@@ -66,7 +66,9 @@ def test_a_cache_that_cannot_be_written_is_refused_at_once(command, tmp_path, ca
     (tmp_path / "file").touch()
     assert main([command, "no folder", "--cache-dir", str(tmp_path / "file")]) == 2
     error = capsys.readouterr().err
-    assert "error: `cache_dir` must be a folder that can be written to. Received: cache_" in error
+    assert (
+        "error: `--cache-dir` must be a folder that can be written to. Received: --cache-" in error
+    )
 
 
 @pytest.mark.parametrize("command", ["fine-tune", "demo", "pretrain"])
@@ -79,7 +81,7 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(
     for output in (file, file / "below" / "it"):
         assert main([*arguments, str(output)]) == 2
         (error,) = capsys.readouterr().err.splitlines()
-        assert "`output` must be a folder" in error and f"Received: output={output}" in error
+        assert "`--output` must be a folder" in error and f"Received: --output {output}" in error
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     assert main([*arguments, str(tmp_path / "new")]) == 2
     assert f"and {tmp_path} cannot be written to." in capsys.readouterr().err

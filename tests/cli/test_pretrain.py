@@ -20,4 +20,4 @@ def test_pretrain_writes_weights_where_it_says(monkeypatch, tmp_path, capsys):
     assert main(["pretrain", *options, "--output", str(folder), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert main(["pretrain", *options, "--seed", "1", "--output", str(folder)]) == 2
-    assert "`output` must be a new folder" in capsys.readouterr().err
+    assert "`--output` must be a new folder" in capsys.readouterr().err

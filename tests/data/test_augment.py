@@ -1,11 +1,6 @@
 import functools
 import itertools
 import json
-import os
-import pathlib
-import subprocess
-import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -18,6 +13,7 @@ from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.mixup import MixUp
 from tests.conftest import as_numpy
 from tests.data.test_cache import bilinear
+from tests.processes import run_on_jax
 
 EDGE, CROP = 12, 8
 
@@ -416,7 +412,6 @@ def test_keras_on_jax():
         import keras, numpy as np
         import tests.data.test_augment as tests
 
-        assert keras.backend.backend() == "jax"
         tests.test_applied_draws_are_slices_of_the_resized_image((10, 14), "uint8")
         tests.test_a_call_applies_what_is_drawn()
         tests.test_places_and_flips_are_uniform_and_independent()
@@ -431,12 +426,5 @@ def test_keras_on_jax():
         batch = tests.make_images(), np.eye(5, 3, dtype="int32")
         print(*(part.shape for part in tests.make_model().predict(batch, verbose=0)))
         """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        cwd=pathlib.Path(__file__).parents[2],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "jax"},
-        timeout=180,
-    )
+    done = run_on_jax(script)
     assert done.stdout == "(5, 8, 8, 3) (5, 3)\n", done.stderr

@@ -1,10 +1,7 @@
 import functools
 import itertools
 import os
-import pathlib
-import subprocess
 import sys
-import textwrap
 
 import keras
 import numpy as np
@@ -18,6 +15,7 @@ from keras_bit.data.pipeline import cache_splits, make_pipelines, pipelines
 from keras_bit.data.sampler import Sampler
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.mixup import MixUp
+from tests.processes import run_on_jax
 from tests.splits import CountingSplit
 
 pytestmark = pytest.mark.tensorflow
@@ -425,7 +423,6 @@ def test_keras_on_jax_trains_and_an_interrupted_program_ends():
             fit, make_data, make_rule, mixing_model, pipelines, sides, small_model
         )
 
-        assert keras.backend.backend() == "jax"
         train, test = sides(mixup_alpha=0.3, micro_batch_size=2)
         print(len(fit(small_model(), train, test).history["val_loss"]))
         train, test = sides(mixup_alpha=0.3, dtype="uint8", mix_in_model=True)
@@ -436,14 +433,7 @@ def test_keras_on_jax_trains_and_an_interrupted_program_ends():
         next(iterator)
         raise KeyboardInterrupt
         """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        cwd=pathlib.Path(__file__).parents[2],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "jax"},
-        timeout=120,
-    )
+    done = run_on_jax(script)
     assert done.stdout == "2\n2\n" and "KeyboardInterrupt" in done.stderr, done.stderr
 
 

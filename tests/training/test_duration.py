@@ -39,7 +39,15 @@ def test_training_validation_remat_and_frozen_parts_count(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "seconds, text", [(3, "under a minute"), (600, "about 10 minutes"), (7200, "about 2 hours")]
+    "seconds, text",
+    [
+        (29, "under a minute"),
+        (31, "about a minute"),
+        (89, "about a minute"),
+        (91, "about 2 minutes"),
+        (600, "about 10 minutes"),
+        (7200, "about 2 hours"),
+    ],
 )
 def test_durations_are_told_in_round_numbers(seconds, text):
     estimate = Duration(seconds * duration.SHARE * 1e9, 1e9)

@@ -1,8 +1,3 @@
-import os
-import pathlib
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import weakref
@@ -23,6 +18,7 @@ from keras_bit.data.sources import tf_data
 from keras_bit.data.sources.tf_elements import digest_of
 from keras_bit.hyperrule.rule import HyperRule
 from tests.image_files import image_threads
+from tests.processes import run_on_jax
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("two_workers")]
 
@@ -664,18 +660,10 @@ def test_keras_on_jax():
         from tests.data.sources.test_tf_data import from_tf_data, make_dataset, numbers
         from keras_bit import HyperRule, pipelines
 
-        assert keras.backend.backend() == "jax"
         data = from_tf_data(make_dataset().shuffle(24).batch(5))
         print(sorted(numbers(data.train) + numbers(data.test)) == list(range(24)))
         train, _ = pipelines(data, HyperRule(8, 24, 4, resize_edge=12, crop_size=9))
         print(next(iter(train))[0].shape)
         """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        cwd=pathlib.Path(__file__).parents[3],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "jax"},
-        timeout=120,
-    )
+    done = run_on_jax(script)
     assert done.stdout == "True\n(4, 9, 9, 3)\n", done.stderr

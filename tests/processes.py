@@ -1,0 +1,28 @@
+"""Python processes of the tests' own: with another backend, or to be killed."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+ROOT = pathlib.Path(__file__).parents[1]
+TIMEOUT = 180  # seconds; Keras on JAX takes about ten to start where other tests run beside it
+
+
+def run_python(*arguments, cwd=ROOT, **environment):
+    """Runs Python to its end and returns what `subprocess.run` does, its output as text."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
+def run_on_jax(script):
+    """Runs a script, which may be indented, with Keras on JAX."""
+    check = 'import keras\nassert keras.backend.backend() == "jax"\n'
+    return run_python("-c", check + textwrap.dedent(script), KERAS_BACKEND="jax")
