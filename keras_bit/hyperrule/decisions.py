@@ -76,7 +76,7 @@ def decide(given: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         "crop_size": crop,
         "random_crop": given["random_crop"],
         "random_flip": given["random_flip"],
-        "mixup_alpha": _first(given["mixup_alpha"], regime.mixup_alpha),
+        "mixup_alpha": _first(given["mixup_alpha"], recipe.mixup_alpha, regime.mixup_alpha),
         "schedule_length": max(1, _round_half_up(regime.schedule_length * scale)),
         "boundaries": tuple(_round_half_up(step * scale) for step in regime.boundaries),
         "warmup_steps": _round_half_up(regime.warmup_steps * scale) if warmup else 0,

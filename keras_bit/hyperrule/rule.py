@@ -234,13 +234,13 @@ class HyperRule:
 
     def rows(self) -> list[tuple[str, object, str]]:
         """Returns the rows of `str(rule)`: decision, value, and what it follows from."""
-        recipe = self.given["recipe"]
-        suits = f"suits {recipe['name']}" if recipe else None
+        recipe = self.given["recipe"] or {}
 
         def source(argument: str, otherwise: str) -> str:
             if self.given[argument] is not None:
                 return f"`{argument}`, as given"
-            return suits or otherwise
+            decides = recipe and recipe.get(argument, "") is not None
+            return f"suits {recipe['name']}" if decides else otherwise
 
         height, width = self.image_size
         small = height * width < SMALL_IMAGE_AREA
@@ -255,12 +255,11 @@ class HyperRule:
         rate = f"0.003 x {self.batch_size} / 512"
         edge, crop = (f"{pixels}x{pixels}" for pixels in (self.resize_edge, self.crop_size))
         cropped = "random crop" if self.random_crop else "no random crop"
-        alpha_source = "`mixup_alpha`, as given" if self.given["mixup_alpha"] is not None else size
         return [
             ("training images", edge, source("resize_edge", area)),
             ("the network sees", crop, source("crop_size", cropped)),
             ("random flip", "yes" if self.random_flip else "no", "horizontal"),
-            ("MixUp alpha", self.mixup_alpha or "none", alpha_source),
+            ("MixUp alpha", self.mixup_alpha or "none", source("mixup_alpha", size)),
             ("batch size", f"{self.batch_size:,}", accumulation),
             (
                 "updates",

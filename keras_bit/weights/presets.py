@@ -66,12 +66,13 @@ _EMBEDDED_RECIPE = Recipe(
     EMBEDDED,
     batch_size=64,
     learning_rate=0.06,
-    schedule_length=400,
+    schedule_length=800,
     warmup=True,
     small_images=(36, 32),
-    large_images=(104, 96),
+    large_images=(120, 96),
     few_images=(72, 64),
     few_below=800,
+    mixup_alpha=0.2,
 )
 
 

@@ -18,6 +18,7 @@ class Recipe:
         large_images: The same for all others.
         few_images: The same where there are fewer than `few_below` images of that kind.
         few_below: Number of training images.
+        mixup_alpha: MixUp's alpha, 0 for no MixUp; `None` for the rule's.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Recipe:
     large_images: tuple[int, int]
     few_images: tuple[int, int]
     few_below: int
+    mixup_alpha: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("small_images", "large_images", "few_images"):

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import pickle
 
@@ -225,6 +226,9 @@ def test_arguments_come_before_the_recipe():
         "learning_rate": 0.5, "schedule_length": 10
     }  # fmt: skip
     assert (rule.warmup_steps, rule.mixup_alpha) == (0, 0.2)
+    mixed = dataclasses.replace(RECIPE, mixup_alpha=0.4)
+    assert HyperRule(300, 50_000, recipe=mixed).mixup_alpha == 0.4
+    assert HyperRule(300, 50_000, recipe=mixed, mixup_alpha=0).mixup_alpha == 0
     assert (rule.resize_edge, rule.crop_size) == (40, 32)  # the recipe's proportion, 80 to 64
 
 
@@ -233,6 +237,11 @@ def test_the_table_says_what_suits_the_network():
     suited = [line.split()[0] for line in lines if "suits net" in line]
     assert suited == ["training", "updates", "warm-up", "learning"]
     assert "suits" not in str(HyperRule(300, 1000, 32))
+    mixed = dataclasses.replace(RECIPE, mixup_alpha=0.4)
+    (line,) = (
+        line for line in str(HyperRule(300, 9, recipe=mixed)).splitlines() if "MixUp" in line
+    )
+    assert line.split() == ["MixUp", "alpha", "0.4", "suits", "net"]
 
 
 def test_a_recipe_survives_json_and_replace():
