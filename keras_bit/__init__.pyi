@@ -1,3 +1,4 @@
+from .checkpoints import Checkpoint as Checkpoint
 from .data import Augment as Augment
 from .data import ImageDataset as ImageDataset
 from .data import cats_vs_dogs as cats_vs_dogs

@@ -38,6 +38,7 @@ WRONG_IMPORTS = {
     "Inside data": ("data/images.py", "keras_bit.data.pipeline"),
     "Inside evaluation": ("evaluation/evaluation.py", "keras_bit.evaluation.report"),
     "Inside training": ("training/memory.py", "keras_bit.training.plan"),
+    "Inside checkpoints": ("checkpoints/files.py", "keras_bit.checkpoints.callback"),
     "Inside pretraining": ("pretraining/families/draws.py", "keras_bit.pretraining.dataset"),
     "Inside cli": ("cli/options.py", "keras_bit.cli.plan"),
 }

@@ -32,7 +32,7 @@ def is_named(error, arguments):
     return any(f"`{name}`" in str(error) for name in arguments)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(RULE_ARGUMENTS), JUNK, max_size=3))
 def test_a_rule_is_right_or_names_what_is_wrong(changes):
     try:
@@ -47,7 +47,7 @@ def test_a_rule_is_right_or_names_what_is_wrong(changes):
     assert json.dumps(rule.decisions()) and str(rule)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(BACKBONE_ARGUMENTS), JUNK, min_size=1, max_size=2))
 def test_a_backbone_is_right_or_names_what_is_wrong(changes):
     try:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     """A whole run on scikit-learn's digits."""
     from keras_bit.data import digits
 
-    check_output_folder(arguments.output, arguments.overwrite)
+    check_output_folder(arguments)
     data = digits(seed=arguments.seed)
     console = make_console()
     weights = "random weights" if arguments.from_scratch else "weights from synthetic images"

@@ -24,7 +24,8 @@ def add(commands: Any) -> None:
         commands,
         "fine-tune FOLDER",
         run,
-        "Fine-tune BiT on a folder of photographs and write the classifier and a report",
+        "Fine-tune BiT on a folder of photographs and write the classifier and a report; "
+        "interrupted, it resumes when called again",
         "keras-bit fine-tune photos --batch-size 64 --output photos-bit",
         ("keras", "tensorflow"),
         "Without options, image sizes, schedule length and learning rate are those that suit the "
@@ -37,7 +38,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Plans the run, trains, and shows both."""
-    check_output_folder(arguments.output, arguments.overwrite)
+    check_output_folder(arguments)
     decisions = decisions_of(arguments)
     run_shown(make_console(), arguments, data_of(arguments), decisions)
 
@@ -54,6 +55,7 @@ def run_shown(console: "Console", arguments: argparse.Namespace, data: Any, deci
                 plan=plan,
                 output=arguments.output,
                 overwrite=arguments.overwrite,
+                resume=arguments.resume,
                 callbacks=[progress],
                 verbose=0,
             )

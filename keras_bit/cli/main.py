@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from keras_bit.core.onednn import enable_onednn
 
 COMMANDS = (fine_tune, predict, plan, presets, download, pretrain, demo)
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
+TERMINATED = 143  # or SIGTERM
 PIPE_CLOSED = 141  # or SIGPIPE
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError)
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 where `predict` could not read an image, 2 for an error, 130 after an
-        interruption, 141 where nobody reads the output any more.
+        interruption, 143 after SIGTERM, 141 where nobody reads the output any more.
     """
     arguments = make_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
@@ -42,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         # These speak to those who write code, not to those who run it.
         warnings.simplefilter("ignore", DeprecationWarning)
+        previous = signal.signal(signal.SIGTERM, _terminate)
         try:
             enable_onednn()
             if not arguments.debug:
@@ -50,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 code = arguments.run(arguments) or 0
             sys.stdout.flush()  # here, and not at Python's end, errors of it are caught
             return code
-        except KeyboardInterrupt:
-            complain("stopped")
-            return INTERRUPTED
+        except (KeyboardInterrupt, Terminated) as stop:
+            complain("; ".join(["stopped", *_kept(arguments)]))
+            return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
         except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
             # Else Python would complain at its end, when it writes the rest.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,6 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             complain(f"error: {arguments.parser.with_options(message)}")
             return FAILED
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+class Terminated(BaseException):
+    """SIGTERM has arrived."""
 
 
 def make_parser() -> Parser:
@@ -93,6 +102,15 @@ def _import_quietly(libraries):
         os.dup2(error_output, 2)
         os.close(error_output)
         os.close(nowhere)
+
+
+def _terminate(number, frame):
+    raise Terminated
+
+
+def _kept(arguments):
+    """What the interrupted command has kept, as far as there is something to say of it."""
+    return [arguments.kept(arguments)] if arguments.kept else []
 
 
 def _device_errors():

@@ -43,7 +43,7 @@ def add_command(
     )
     text = "show tracebacks, and what TensorFlow says at its start"
     parser.add_argument("--debug", action="store_true", help=text)
-    parser.set_defaults(run=run, parser=parser, libraries=libraries, silenced=())
+    parser.set_defaults(run=run, parser=parser, libraries=libraries, silenced=(), kept=None)
     return parser
 
 
@@ -79,6 +79,9 @@ def add_output_options(parser: Any, folder: str) -> None:
     parser.add_argument("--output", type=path, default=folder, metavar="FOLDER", help=text)
     text = "replace the run in the output folder"
     parser.add_argument("--overwrite", action="store_true", help=text)
+    text = "begin anew where the folder holds an interrupted run, with --overwrite"
+    parser.add_argument("--no-resume", dest="resume", action="store_const", const=False, help=text)
+    parser.set_defaults(resume=AUTO, kept=_kept)
 
 
 def add_from_scratch(parser: Any) -> None:
@@ -87,12 +90,12 @@ def add_from_scratch(parser: Any) -> None:
     parser.add_argument("--from-scratch", action="store_true", help=text)
 
 
-def check_output_folder(output: str, overwrite: bool = False) -> None:
-    """Raises where a run could not write to `output`, before it reads its images."""
+def check_output_folder(arguments: argparse.Namespace) -> None:
+    """Raises where a run could not write to its output, before it reads its images."""
     from keras_bit.training.run_folder import check_output
 
-    check_output(output, overwrite)
-    check_writable("output", output)
+    check_output(arguments.output, arguments.overwrite, arguments.resume)
+    check_writable("output", arguments.output)
 
 
 def check_writable(name: str, folder: str) -> None:
@@ -159,6 +162,13 @@ def data_of(arguments: argparse.Namespace) -> "ImageDataset":
 
     with make_console(stderr=True).status("Reading the sizes of the images"):
         return image_folder(arguments.folder, **given(arguments, DATA_OPTIONS))
+
+
+def _kept(arguments):
+    """What an interrupted run has kept."""
+    from keras_bit.training.run_folder import describe_interrupted
+
+    return describe_interrupted(arguments.output)
 
 
 def integer(text: str) -> int:

@@ -4,11 +4,18 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
+
+from keras_bit.core.text import readable_size
+
+CHUNK = 2**22  # bytes
 
 _FAULTS = (
     OSError,
@@ -43,6 +50,45 @@ def atomic_write(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_room(folder: str | os.PathLike, size: int, what: str) -> None:
+    """Raises an OSError where the disk that holds `folder` has less than `size` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(
+            f"{what} takes {readable_size(size)}, but the disk that holds {folder} has "
+            f"{readable_size(free)} free. Make room, or choose a folder on a larger disk."
+        )
+
+
+def sync(path: str | os.PathLike) -> None:
+    """Waits until a file, or which names a folder holds, would outlive a power failure."""
+    if os.name == "nt" and os.path.isdir(path):
+        return  # Windows cannot open a folder
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checksum(path: str | os.PathLike) -> str:
+    """Returns the crc32c of a file's content, as hexadecimal digits."""
+    import google_crc32c
+
+    found = google_crc32c.Checksum()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+    return found.hexdigest().decode()
+
+
+def crc32c(array: np.ndarray) -> int:
+    """Returns the crc32c of an array's values."""
+    import google_crc32c
+
+    return google_crc32c.value(array.tobytes())
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:

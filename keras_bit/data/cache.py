@@ -17,17 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_bit.core.device import available_memory
+from keras_bit.core.files import check_room, crc32c
+from keras_bit.core.locks import exclusive_lock
 from keras_bit.core.text import list_some, readable_size
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import Split
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IMAGES_FILE = "images.npy"
 INDEX_FILE = "index.npz"
 NAMED_IN_WARNING = 5
 TENSOR_ALIGNMENT = 64  # bytes; so are arrays in .npy files
 WRITE_BACK_CHUNK = 2**25  # bytes
 RESIZE_CHUNK = 4  # images, one after another in a thread
+_DAMAGED = (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error)
 PROGRESS_DELAY = 1.0  # seconds that a build must take before it shows a bar
 
 
@@ -143,42 +146,32 @@ def _load(folder, split, edge):
         images = np.load(folder / IMAGES_FILE, mmap_mode="c")  # never written; DLPack refuses "r"
         size = os.path.getsize(folder / IMAGES_FILE)
         with open(folder / INDEX_FILE, "rb") as file, np.load(file) as index:
-            rows, labels = index["rows"], index["labels"]
+            rows, labels, checksums = index["rows"], index["labels"], index["checksums"]
             skipped = tuple(zip(index["names"].tolist(), index["reasons"].tolist(), strict=True))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        intact = (
+            images.shape == (len(split), edge, edge, 3)
+            and images.dtype == np.uint8
+            and size == images.offset + images.nbytes
+            and rows.shape == checksums.shape == (len(split) - len(skipped),)
+            and np.all(np.diff(rows, prepend=-1, append=len(split)) > 0)
+            and np.array_equal(labels, split.labels[rows])
+            and all(crc32c(images[row]) == sum for row, sum in zip(rows, checksums, strict=True))
+        )
+    except _DAMAGED:
         return None
-    intact = (
-        images.shape == (len(split), edge, edge, 3)
-        and images.dtype == np.uint8
-        and size == images.offset + images.nbytes
-        and len(rows) == len(labels) == len(split) - len(skipped)
-    )
     return (images.view(np.ndarray), rows, labels, skipped) if intact else None
 
 
-@contextlib.contextmanager
 def _only_builder(folder):
     """Lets one process at a time build the cache `folder`, the others wait; yields whether it does.
 
-    Some systems and network disks have no locks; there several processes may build the same cache,
-    each in a scratch folder of its own.
+    Without locks several processes may build the same cache, each in a scratch folder of its own.
     """
-    with open(folder.with_name(f".{folder.name}.lock"), "wb") as file:
-        alone = True
-        try:
-            import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            warn_caller(f"Waiting for another process that builds {folder}.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):
-            alone = False
-        try:
-            yield alone
-        finally:
-            if alone:
-                fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough where a fork has a copy
+    def warn():
+        warn_caller(f"Waiting for another process that builds {folder}.")
+
+    return exclusive_lock(folder.with_name(f".{folder.name}.lock"), warn)
 
 
 def _clear(folder, existed, alone):
@@ -192,20 +185,16 @@ def _clear(folder, existed, alone):
 
 
 def _build_on_disk(split, edge, name, folder):
-    size, free = cache_size(len(split), edge), shutil.disk_usage(folder.parent).free
-    if size > free:
-        raise OSError(
-            f"The cache of the {name} images takes {readable_size(size)}, but the disk that holds "
-            f"{folder.parent} has {readable_size(free)} free. Make room, choose a `cache_dir` on a "
-            "larger disk, or a smaller size of the images."
-        )
+    size = cache_size(len(split), edge)
+    check_room(folder.parent, size, f"The cache of the {name} images")
     scratch = folder.with_name(f".{folder.name}.part-{uuid.uuid4().hex}")
     scratch.mkdir()
     try:
-        rows, skipped = _write_images(split, edge, name, scratch / IMAGES_FILE)
+        rows, skipped, checksums = _write_images(split, edge, name, scratch / IMAGES_FILE)
         names, reasons = np.array(skipped, str).reshape(-1, 2).T
         with _open_synced(scratch / INDEX_FILE) as file:
-            np.savez(file, rows=rows, labels=split.labels[rows], names=names, reasons=reasons)
+            index = {"rows": rows, "labels": split.labels[rows], "checksums": checksums[rows]}
+            np.savez(file, **index, names=names, reasons=reasons)
         try:
             os.rename(scratch, folder)
         except OSError:
@@ -219,6 +208,7 @@ def _write_images(split, edge, name, path):
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(split), edge, edge, 3)}
     row_size = cache_size(1, edge)
     chunk_rows = max(1, WRITE_BACK_CHUNK // row_size)
+    checksums = np.zeros(len(split), np.uint32)
     lock = threading.Lock()
     with _open_synced(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -226,6 +216,7 @@ def _write_images(split, edge, name, path):
 
         def store(row, image):
             end = start + (row + 1) * row_size
+            checksums[row] = crc32c(image)
             with lock:
                 file.seek(end - row_size)
                 file.write(image)
@@ -234,7 +225,7 @@ def _write_images(split, edge, name, path):
 
         rows, skipped = _store_resized(split, edge, name, store)
         file.truncate(start + len(split) * row_size)
-    return rows, skipped
+    return rows, skipped, checksums
 
 
 def _start_write_back(file, start, end):

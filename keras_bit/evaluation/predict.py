@@ -28,6 +28,7 @@ from keras_bit.models.classifier import has_finite_weights
 MODEL_FILE = "model.keras"
 LABELS_FILE = "label_names.json"
 RULE_FILE = "rule.json"
+COMPLETE_FOLDER = "complete"  # of a run's output, while its files replace those of another run
 BATCH_SIZE = 32
 
 
@@ -66,10 +67,14 @@ class SavedRun:
             )
         model, labels, rule = _files_of(path)
         with wrap_read_errors(labels, "a JSON list of class names"):
-            label_names = tuple(json.loads(labels.read_text(encoding="utf-8")))
+            label_names = json.loads(labels.read_text(encoding="utf-8"))
+            if not isinstance(label_names, list) or not all(
+                isinstance(x, str) for x in label_names
+            ):
+                raise ValueError(f"it holds {str(label_names)[:40]}")
         with wrap_read_errors(rule, "the JSON of a rule"):
             config = json.loads(rule.read_text(encoding="utf-8"))["config"]
-            return cls(model, label_names, HyperRule.from_config(config))
+            return cls(model, tuple(label_names), HyperRule.from_config(config))
 
     def predict(
         self, files: Sequence[str], top: int, batch_size: int = BATCH_SIZE
@@ -176,6 +181,8 @@ def predict_files(
 
 def _files_of(path):
     """The three files of a run, by its folder or by the model in it."""
+    if (path / COMPLETE_FOLDER).is_dir():
+        path /= COMPLETE_FOLDER
     model = path / MODEL_FILE if path.is_dir() else path
     return model, model.with_name(LABELS_FILE), model.with_name(RULE_FILE)
 

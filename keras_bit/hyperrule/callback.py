@@ -13,6 +13,7 @@ from keras_bit.hyperrule.keras_internals import (
     TrainFunctions,
     inner_optimizer,
     learning_rate_schedule,
+    skipped_steps,
 )
 from keras_bit.hyperrule.rule import HyperRule
 
@@ -93,7 +94,7 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._accumulation = 1
         self._functions: Any = None
         self._remaining_steps = 0
-        self._done_updates = 0
+        self._first_update = 0
         self._is_ending = False
         self._is_first_epoch = True
 
@@ -147,9 +148,9 @@ class HyperRuleCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Counted here and not at every batch: a GPU need not wait for it, and on JAX the
         # optimizer's variables hold their values only between epochs.
-        remaining = self._remaining_updates()
-        self._remaining_steps = remaining * self._accumulation
-        self._done_updates = self.rule.schedule_length - remaining
+        skipped = skipped_steps(self.model)
+        self._remaining_steps = self._remaining_updates() * self._accumulation + skipped
+        self._first_update = self.rule.schedule_length - self._remaining_steps // self._accumulation
         self._is_ending = False
         if self._is_first_epoch:
             self._check_duration(epoch)
@@ -166,7 +167,7 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._functions.use(steps)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._check_losses(logs, self._done_updates + math.ceil((batch + 1) / self._accumulation))
+        self._check_losses(logs, self._first_update + math.ceil((batch + 1) / self._accumulation))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         remaining = self._remaining_updates()

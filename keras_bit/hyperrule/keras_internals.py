@@ -3,6 +3,11 @@
 - `Model.train_function` and `make_train_function`: Keras makes one function that runs
   `steps_per_execution` steps at once. A schedule whose length is not a multiple of that, or that
   ends within an epoch, needs calls that run fewer steps, or none.
+  A resumed epoch has steps that are done, whose batches a stand-in of that function drops.
+- `Model._initial_epoch`: where `fit` begins, which callbacks may still decide.
+- `Model._symbolic_build`: TensorFlow creates the variables of metrics with the first step, which
+  is too late to restore them.
+- `Optimizer._iterations`: counts steps where `iterations` counts updates.
 - `LossScaleOptimizer.inner_optimizer`: the optimizer that counts updates under mixed_float16.
 - `Optimizer._learning_rate`: the schedule itself; `learning_rate` is only its current value.
 """
@@ -23,6 +28,92 @@ def learning_rate_schedule(optimizer: Any) -> Any:
     return schedule if callable(schedule) else None
 
 
+class SkippedSteps:
+    """Stands in for Keras's train function while a resumed epoch is at steps that are done.
+
+    It drops their batches and then puts the function back.
+
+    Args:
+        model: A compiled `keras.Model`.
+        steps: Number of the epoch's first steps that are done.
+        logs: What each of them returns.
+        prepare: Called with the first batch, unless Keras has built the model by then (on JAX).
+    """
+
+    def __init__(
+        self, model: Any, steps: int, logs: dict[str, Any], prepare: Callable[[Any], None]
+    ) -> None:
+        self.steps = steps
+        self.function = real_train_function(model)
+        self._model = model
+        self._left = steps
+        self._logs = logs
+        self._prepare: Callable[[Any], None] | None = prepare
+        model.train_function = self
+
+    def __call__(self, *state_and_batches: Any) -> Any:
+        *state, batches = state_and_batches
+        steps = min(self._left, self._model.steps_per_execution)
+        try:
+            for _ in range(steps):
+                batch = next(batches)
+                if self._prepare and not state:
+                    self._prepare(batch)
+                    self._prepare = None
+        except BaseException:
+            self.end()
+            raise
+        self._left -= steps
+        if not self._left:
+            self.end()
+        return (self._logs, *state) if state else self._logs
+
+    def end(self) -> None:
+        """Puts Keras's function back."""
+        if self._model.train_function is self:
+            self._model.train_function = self.function
+
+
+def skipped_steps(model: Any) -> int:
+    """Returns how many of the first steps of the epoch that begins are done already."""
+    function = model.train_function
+    return function.steps if isinstance(function, SkippedSteps) else 0
+
+
+def end_skipping(model: Any) -> None:
+    """Puts Keras's train function back where an epoch has run out of data to skip."""
+    if isinstance(model.train_function, SkippedSteps):
+        model.train_function.end()
+
+
+def real_train_function(model: Any) -> Any:
+    """Returns Keras's train function, or what stands for fewer steps of it."""
+    function = model.train_function
+    return function.function if isinstance(function, SkippedSteps) else function
+
+
+def batches_of_call(model: Any) -> int:
+    """Returns how many batches a call of the train function takes."""
+    function = real_train_function(model)
+    return function.steps if isinstance(function, _FewerSteps) else model.steps_per_execution
+
+
+def start_at_epoch(model: Any, epoch: int | None) -> None:
+    """Makes the `fit` that begins start with this epoch; `None` for the one that it was given."""
+    model._initial_epoch = epoch
+
+
+def build_from_batch(model: Any, batch: Any) -> None:
+    """Creates the variables of a compiled model's metrics, for batches such as this one."""
+    model._symbolic_build(data_batch=batch)
+
+
+def is_between_updates(optimizer: Any) -> bool:
+    """Whether the optimizer's accumulated gradients are those of no step."""
+    steps = getattr(optimizer, "gradient_accumulation_steps", None) or 1
+    return steps == 1 or int(optimizer._iterations) % steps == 0
+
+
 class TrainFunctions:
     """Functions of a compiled model that run a given number of training steps, made when needed.
 
@@ -32,35 +123,36 @@ class TrainFunctions:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._functions = {model.steps_per_execution: model.train_function}
+        self._functions = {model.steps_per_execution: real_train_function(model)}
 
     def use(self, steps: int | None = None) -> None:
         """Makes Keras's next call run `steps` steps; without it, `steps_per_execution`."""
+        if skipped_steps(self._model):
+            return
         steps = self._model.steps_per_execution if steps is None else steps
         if steps not in self._functions:
-            self._functions[steps] = _make_train_function(self._model, steps)
+            self._functions[steps] = _FewerSteps(self._model, steps)
         self._model.train_function = self._functions[steps]
 
 
-def _make_train_function(model: Any, steps: int) -> Callable:
-    if steps <= 0:
-        return _no_step
-    with _steps_per_execution(model, steps):
-        model.make_train_function(force=True)
-        function = model.train_function
+class _FewerSteps:
+    """A train function that runs `steps` steps at a call."""
 
-    def run(*args):
-        # Keras reads the number while it traces or runs the function.
-        with _steps_per_execution(model, steps):
-            return function(*args)
+    def __init__(self, model: Any, steps: int) -> None:
+        self.steps = steps
+        self._model = model
+        if steps > 0:
+            with _steps_per_execution(model, steps):
+                model.make_train_function(force=True)
+                self._function = model.train_function
 
-    return run
-
-
-def _no_step(*state_and_iterator):
-    """Stands in for Keras's function: on JAX it takes and returns the training state as well."""
-    *state, _ = state_and_iterator
-    return ({}, *state) if state else {}
+    def __call__(self, *state_and_batches: Any) -> Any:
+        if self.steps > 0:
+            # Keras reads the number while it traces or runs the function.
+            with _steps_per_execution(self._model, self.steps):
+                return self._function(*state_and_batches)
+        *state, _ = state_and_batches
+        return ({}, *state) if state else {}  # On JAX it takes and returns the state as well.
 
 
 @contextlib.contextmanager

@@ -3,13 +3,15 @@
 import json
 import os
 import pathlib
+import warnings
 from collections.abc import Sequence
 
 import keras
 
+from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.core.device import runs_on_cpu
-from keras_bit.core.files import atomic_write, write_json
+from keras_bit.core.files import write_json
 from keras_bit.core.text import announce
 from keras_bit.hyperrule.optimizer import SGD
 from keras_bit.hyperrule.schedule import HyperRuleSchedule
@@ -25,6 +27,7 @@ DECAYS = (30 / 90, 60 / 90, 80 / 90)
 # There, 5,000 steps of warm-up of 28,150 (90 epochs of 1.28M images at batch 4096).
 WARMUP = 5_000 / 28_150
 SAVES = 20
+CHECKPOINTS_FOLDER = "checkpoints"
 WEIGHTS_FILE = "backbone.npz"
 
 
@@ -49,8 +52,8 @@ def pretrain(
 
     Args:
         output: Folder to write to: `backbone.npz`, the weights in the authors' layout;
-            `checkpoint.keras`, classifier and optimizer, written twenty times in a run; and
-            `settings.json`. A second call with the same arguments resumes from the checkpoint.
+            `settings.json`; and `checkpoints` (`keras_bit.Checkpoint`). A second call with the
+            same arguments resumes exactly where an interrupted one was.
         depth: Depth of the backbone.
         width: Width of the backbone.
         families: Names of families of images; see `SyntheticImages`.
@@ -85,28 +88,42 @@ def pretrain(
     folder = pathlib.Path(output)
     settings = {"depth": depth, "width": width, "steps": steps, "learning_rate": learning_rate}
     _claim(folder, {**settings, **images})
-    checkpoint = folder / "checkpoint.keras"
-    if checkpoint.exists():
-        model = keras.models.load_model(checkpoint)
-    else:
-        _compile(model, learning_rate, steps)
-    done = int(model.optimizer.iterations)
-    while done < steps:
-        batches = min(-(-steps // SAVES), steps - done)
-        data = SyntheticImages(**images, batches=batches, start=done)
-        logs = model.fit(data, shuffle=False, verbose=0).history
-        done += batches
-        loss, accuracy = logs["loss"][0], logs["accuracy"][0]
-        if not loss < float("inf"):
-            raise FloatingPointError(
-                f"The loss has become {loss} before step {done}. Lower `learning_rate`."
-            )
-        with atomic_write(checkpoint) as temporary:
-            model.save(temporary.with_suffix(".keras"))
-            temporary.with_suffix(".keras").rename(temporary)
-        announce(f"step {done:,} of {steps:,}: loss {loss:.3f}, accuracy {accuracy:.1%}", verbose)
+    _compile(model, learning_rate, steps)
+    checkpoint = Checkpoint(folder / CHECKPOINTS_FOLDER, verbose=verbose)
+    done = checkpoint.initial_step
+    with warnings.catch_warnings():
+        # The last epoch is shorter where `steps` is no multiple of `SAVES`.
+        warnings.filterwarnings("ignore", message=".*ran out of data")
+        model.fit(
+            SyntheticImages(**images, batches=max(1, steps - done), start=done),
+            epochs=SAVES,
+            steps_per_epoch=-(-steps // SAVES),
+            shuffle=False,
+            verbose=0,
+            callbacks=[_Progress(steps, verbose), checkpoint],
+        )
     model.backbone.save_npz(folder / WEIGHTS_FILE)
     return model.backbone
+
+
+class _Progress(keras.callbacks.Callback):
+    """Tells how each twentieth of a run went, and ends the run after its last step."""
+
+    def __init__(self, steps, verbose):
+        super().__init__()
+        self._steps = steps
+        self._verbose = verbose
+
+    def on_epoch_end(self, epoch, logs=None):
+        done = int(self.model.optimizer.iterations)
+        if not logs["loss"] < float("inf"):
+            raise FloatingPointError(
+                f"The loss has become {logs['loss']} before step {done}. Lower `learning_rate`."
+            )
+        progress = f"loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.1%}"
+        announce(f"step {done:,} of {self._steps:,}: {progress}", self._verbose)
+        if done >= self._steps:
+            self.model.stop_training = True
 
 
 def schedule(learning_rate: float, steps: int) -> HyperRuleSchedule:

@@ -150,6 +150,19 @@ class RunPlan:
                 f"({error}). Make the plan again with `keras_bit.plan`."
             ) from error
 
+    def settings(self) -> dict[str, Any]:
+        """Returns, as a dict, what two runs have in common that give the same results."""
+        estimates = (
+            "device",
+            "cache_dir",
+            "cache_sizes",
+            "memory",
+            "memory_with_remat",
+            "duration",
+        )
+        plan = dataclasses.asdict(self)
+        return {name: value for name, value in plan.items() if name not in estimates}
+
     def build_classifier(self) -> BiTClassifier:
         """Returns the model of the run, with its initial weights and not compiled."""
         with policy_scope(self.precision):

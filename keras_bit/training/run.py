@@ -1,16 +1,17 @@
 """One whole run: plan, train, evaluate, write."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.core.arguments import check_boolean
 from keras_bit.core.device import current_device, runs_on_cpu, set_memory_growth
 from keras_bit.core.files import write_json
@@ -25,11 +26,13 @@ from keras_bit.evaluation.predict import LABELS_FILE, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
 from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
 from keras_bit.hyperrule.rule import HyperRule
-from keras_bit.models.classifier import BiTClassifier, compile_classifier, has_finite_weights
+from keras_bit.models.classifier import BiTClassifier, compile_classifier
 from keras_bit.training.plan import DataSummary, RunPlan
 from keras_bit.training.plan import plan as make_plan
+from keras_bit.training.progress import BestWeights, HistoryFile, Progress, TensorBoard
 from keras_bit.training.run_folder import (
-    BEST_WEIGHTS_FILE,
+    AUTO,
+    CHECKPOINTS_FOLDER,
     HISTORY_FILE,
     LOGS_FOLDER,
     METRICS_FILE,
@@ -71,6 +74,7 @@ def fine_tune(
     plan: RunPlan | None = None,
     output: str | os.PathLike | None = None,
     overwrite: bool = False,
+    resume: bool | str = AUTO,
     report: bool = True,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: bool | int | str = "auto",
@@ -90,10 +94,14 @@ def fine_tune(
             decisions and, under `config`, what `HyperRule.from_config` takes), `plan.json`,
             `history.csv`, `metrics.json`, `logs` for TensorBoard, and a report: `report.html` and,
             in `report`, its pictures. While the run lasts, everything lies in its sub-folder
-            `unfinished`, with the best weights so far; a run that fails before its first
-            validation leaves nothing behind.
+            `unfinished`, with checkpoints (`keras_bit.Checkpoint`), which stay there if the run is
+            interrupted: by Ctrl-C or SIGTERM, after the step under way, or in any other way.
         overwrite: Whether an output folder that is not empty may be used. The files of the run in
             it are replaced when the new run is complete; other files stay.
+        resume: `"auto"` resumes an interrupted run in `output`, which must have been begun with
+            the same data, plan and callbacks: it ends with the weights, history and report of a
+            run that nothing interrupted. `True` does so or fails; `False` begins anew, and with
+            `overwrite` where there is one.
         report: Whether to draw the report.
         callbacks: Further callbacks for `fit`.
         verbose: As in `fit`; 0 silences the run, whose lines then go to the logger `"keras_bit"`
@@ -111,8 +119,11 @@ def fine_tune(
 
     Raises:
         FileExistsError: If `output` is not empty and `overwrite` is not set.
+        FileNotFoundError: With `resume=True`, if there is no interrupted run in `output`.
+        BlockingIOError: If another run writes to `output`.
         NotADirectoryError: If `output` is a file.
-        ValueError: If arguments contradict each other, or `plan` was made for other data.
+        ValueError: If arguments contradict each other, `plan` was made for other data, or the
+            interrupted run with something else; the message names the differences.
         MemoryError: With `micro_batch_size="auto"`, if not even a single image fits.
         FloatingPointError: If a loss or a weight becomes infinite or NaN.
 
@@ -127,32 +138,43 @@ def fine_tune(
     ```
     """
     check_boolean("report", report)
+    overwrite, resume = check_boolean("overwrite", overwrite), _checked_resume(resume)
     callbacks = as_callbacks(callbacks)
-    with run_folder(output, check_boolean("overwrite", overwrite)) as folder:
+    with _folder(output, overwrite, resume) as folder:
         set_memory_growth()
         plan = _resolve_plan(check_dataset(data), plan, decisions, verbose)
         announce(str(plan), verbose)
         _hint_at_onednn(verbose)
+        run = _Run(plan, folder, callbacks, verbose)
         keras.utils.set_random_seed(plan.seed)
         model = plan.build_classifier()
         splits = cache_splits(data, plan.rule, plan.cache_dir)
-        pipelines = make_pipelines(splits, data.num_classes, plan.rule, seed=plan.seed)
-        callbacks = [*_callbacks(model, folder, logged=output is not None), *callbacks]
-        started = time.monotonic()
-        history = _train(plan, model, pipelines, callbacks, verbose)
-        seconds = time.monotonic() - started
+        history = run.train(model, run.pipelines(splits))
         announce("Evaluating the best weights.", verbose)
-        model.load_weights(folder / BEST_WEIGHTS_FILE)
-        evaluation = _evaluate(data, model, splits, pipelines)
-        metrics = _metrics(plan, history, evaluation, seconds)
-        if output is not None:
+        model.set_weights(run.best.best_weights)
+        evaluation = _evaluate(data, model, splits, plan)
+        metrics = _metrics(plan, history, evaluation, run.progress.seconds)
+        if folder is not None:
             drawing = " and drawing the report" if report else ""
             announce(f"Saving the model{drawing}.", verbose)
             _write(folder, plan, model, metrics)
             if report:
-                _write_report(folder, plan, history, metrics, evaluation, splits, pipelines)
+                _write_report(folder, plan, history, metrics, evaluation, splits)
     output = None if output is None else pathlib.Path(output)
     return FineTuneResult(model, plan, history, evaluation, metrics, output)
+
+
+def _checked_resume(resume):
+    if resume != AUTO:
+        check_boolean("resume", resume)
+    return resume
+
+
+def _folder(output, overwrite, resume):
+    """The folder to work in; `None` without an output, where all stays in memory."""
+    if output is None and resume is True:
+        raise ValueError("`resume=True` needs an `output`, which holds the interrupted run.")
+    return contextlib.nullcontext() if output is None else run_folder(output, overwrite, resume)
 
 
 def _resolve_plan(data, plan, decisions, verbose):
@@ -192,49 +214,54 @@ def _hint_at_onednn(verbose):
         )
 
 
-def _train(plan, model, pipelines, callbacks, verbose):
-    """Trains to the end of the schedule and returns the history."""
-    train, test = pipelines
-    compile_classifier(model, plan.rule.optimizer())
-    arguments = fit_hyperrule(plan.rule, plan.steps_per_epoch, callbacks)
-    try:
-        # `train` is shuffled already: with `shuffle=True` Keras would only warn that it cannot.
-        fitted = model.fit(train, validation_data=test, shuffle=False, verbose=verbose, **arguments)
-    finally:
-        for callback in callbacks:  # Keras closes it at the end of training only
-            if isinstance(callback, keras.callbacks.CSVLogger) and callback.csv_file:
-                callback.csv_file.close()
-    return fitted.history
+class _Run:
+    """The training of one plan, from the checkpoint in `folder` where there is one."""
 
-
-def _callbacks(model, folder, logged):
-    """Those that keep the best weights in the folder and, where it is `logged`, the logs."""
-
-    def count_updates(epoch, logs):
-        logs["updates"] = int(model.optimizer.iterations)
-        if not has_finite_weights(model):
-            raise FloatingPointError(
-                f"Weights have become infinite or NaN by update {logs['updates']:,}. Lower "
-                "`learning_rate`, or set `warmup`."
+    def __init__(self, plan, folder, callbacks, verbose):
+        self.plan = plan
+        self.verbose = verbose
+        self.progress = Progress()
+        self.best = BestWeights()
+        state = [self.progress, self.best, *callbacks]
+        self.checkpoint = None
+        self.callbacks = state
+        if folder is not None:
+            self.checkpoint = Checkpoint(
+                folder / CHECKPOINTS_FOLDER,
+                callbacks=state,
+                settings=plan.settings(),
+                verbose=verbose,
             )
+            self.checkpoint.check_settings()
+            logs = [TensorBoard(folder / LOGS_FOLDER), HistoryFile(folder / HISTORY_FILE)]
+            # First, so that the others see what it restores.
+            self.callbacks = [self.checkpoint, self.progress, self.best, *logs, *callbacks]
 
-    count = keras.callbacks.LambdaCallback(on_epoch_end=count_updates)
-    best = keras.callbacks.ModelCheckpoint(
-        folder / BEST_WEIGHTS_FILE,
-        monitor="val_accuracy",
-        mode="max",
-        save_best_only=True,
-        save_weights_only=True,
-    )
-    if not logged:
-        return [count, best]
-    tensorboard = keras.callbacks.TensorBoard(folder / LOGS_FOLDER, write_graph=False)
-    return [count, best, tensorboard, keras.callbacks.CSVLogger(folder / HISTORY_FILE)]
+    def pipelines(self, splits):
+        """Training and test batches, from the epoch on that the run begins with."""
+        plan = self.plan
+        step = self.checkpoint.initial_step if self.checkpoint else 0
+        classes = len(plan.data.label_names)
+        return make_pipelines(splits, classes, plan.rule, seed=plan.seed, initial_step=step)
+
+    def train(self, model, pipelines):
+        """Trains to the end of the schedule and returns the history."""
+        train, test = pipelines
+        compile_classifier(model, self.plan.rule.optimizer())
+        arguments = fit_hyperrule(self.plan.rule, self.plan.steps_per_epoch, self.callbacks)
+        try:
+            # `train` is shuffled already: with `shuffle=True` Keras would warn that it cannot.
+            return model.fit(
+                train, validation_data=test, shuffle=False, verbose=self.verbose, **arguments
+            ).history
+        finally:
+            if self.checkpoint:
+                self.checkpoint.close()
 
 
-def _evaluate(data, model, splits, pipelines):
+def _evaluate(data, model, splits, plan):
     """The model's answers on the validation images, read once."""
-    _, test = pipelines
+    _, test = make_pipelines(splits, data.num_classes, plan.rule)
     logits = np.asarray(model.predict(test, verbose=0))
     return Evaluation(splits.test.labels, logits, data.label_names, splits.test.names)
 
@@ -272,8 +299,8 @@ def _write(folder, plan, model, metrics):
         write_json(folder / name, content)
 
 
-def _write_report(folder, plan, history, metrics, evaluation, splits, pipelines):
-    train, _ = pipelines
+def _write_report(folder, plan, history, metrics, evaluation, splits):
+    train, _ = make_pipelines(splits, len(plan.data.label_names), plan.rule, seed=plan.seed)
     mistaken = [mistake.index for mistake in evaluation.mistakes(SHOWN_MISTAKES)]
     write_report(
         folder,

@@ -3,18 +3,23 @@
 import contextlib
 import os
 import pathlib
-import tempfile
+import shutil
 from collections.abc import Iterator
 
-from keras_bit.evaluation.predict import LABELS_FILE, MODEL_FILE, RULE_FILE
+from keras_bit.checkpoints.files import newest_checkpoint, remove_checkpoints
+from keras_bit.core.files import atomic_write
+from keras_bit.core.locks import exclusive_lock
+from keras_bit.evaluation.predict import COMPLETE_FOLDER, LABELS_FILE, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import PAGE_FILE, PICTURE_FILES, PICTURES_FOLDER
 
+AUTO = "auto"  # as `resume`: where there is a run to resume
 PLAN_FILE = "plan.json"
 HISTORY_FILE = "history.csv"
 METRICS_FILE = "metrics.json"
 LOGS_FOLDER = "logs"
 UNFINISHED_FOLDER = "unfinished"
-BEST_WEIGHTS_FILE = "best.weights.h5"
+CHECKPOINTS_FOLDER = "checkpoints"
+LOCK_FILE = ".keras_bit.lock"
 _RUN_PATTERNS = (
     MODEL_FILE,
     LABELS_FILE,
@@ -28,50 +33,130 @@ _RUN_PATTERNS = (
 )
 
 
-def check_output(output: str | os.PathLike, overwrite: bool = False) -> None:
-    """Raises where `output` is a file, or a folder that holds files and `overwrite` is not set."""
+def check_output(
+    output: str | os.PathLike, overwrite: bool = False, resume: bool | str = AUTO
+) -> None:
+    """Raises where `output` is a file, or holds files and `overwrite` is not set.
+
+    A run that was interrupted is no such file where it is to be resumed.
+    """
     if not os.fspath(output):
         raise ValueError(f"`output` must name a folder. Received: output={output!r}")
     output = pathlib.Path(output)
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"`output` must be a folder. Received: output={output}, a file")
-    if output.exists() and not overwrite and any(output.iterdir()):
-        what = "a run" if any(_run_files(output)) else "files"
-        if (output / UNFINISHED_FOLDER).is_dir():
-            what = "an unfinished run"
-        raise FileExistsError(
-            f"`output` must be an empty or new folder. Received: output={output}, which holds "
-            f"{what}. Choose another one, or set `overwrite` to replace the run in it."
+    interrupted = _interrupted_run(output)
+    if resume is True and interrupted is None:
+        raise FileNotFoundError(
+            f"`resume=True` needs an interrupted run. Received: output={output}, which holds none. "
+            "Leave `resume` at its default to begin one."
         )
+    if overwrite or not output.exists():
+        return
+    if interrupted and not resume:
+        held, advice = "an interrupted run", "leave `resume` at its default to resume it, or "
+    elif (output / COMPLETE_FOLDER).is_dir() or not _others(output):
+        return
+    else:
+        held, advice = "a run" if any(_run_files(output)) else "files", ""
+    raise FileExistsError(
+        f"`output` must be an empty or new folder. Received: output={output}, which holds "
+        f"{held}. Choose another one, {advice}or set `overwrite` to replace the run in it."
+    )
 
 
 @contextlib.contextmanager
-def run_folder(output: str | os.PathLike | None, overwrite: bool) -> Iterator[pathlib.Path]:
-    """Yields the folder to work in; what a finished run leaves there is moved to `output`.
+def run_folder(
+    output: str | os.PathLike, overwrite: bool, resume: bool | str
+) -> Iterator[pathlib.Path]:
+    """Yields the folder to work in; what a finished run leaves there comes to `output`.
 
-    Without an output it is a temporary folder. Files of an earlier run are replaced at the end.
+    An earlier run there stays until the new one is complete. A run that fails leaves the folder
+    only where it holds a checkpoint.
     """
-    if output is None:
-        with tempfile.TemporaryDirectory(prefix="keras_bit-") as temporary:
-            yield pathlib.Path(temporary)
-        return
-    check_output(output, overwrite)
+    check_output(output, overwrite, resume)
     output = pathlib.Path(output)
-    folder = output / UNFINISHED_FOLDER
-    _remove_run(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    except BaseException:
-        if not (folder / BEST_WEIGHTS_FILE).exists():
+    output.mkdir(parents=True, exist_ok=True)
+    lock = output / LOCK_FILE
+    with exclusive_lock(lock, lambda: _refuse_second_run(output)):
+        folder = output / UNFINISHED_FOLDER
+        try:
+            if (output / COMPLETE_FOLDER).is_dir():  # It was stopped within `_publish`.
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(output / COMPLETE_FOLDER, folder)
             _remove_run(folder)
-        raise
-    _remove_run(output)
-    for path in list(_run_files(folder)):
-        target = output / path.relative_to(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
+            if not resume:
+                remove_checkpoints(folder / CHECKPOINTS_FOLDER)
+            folder.mkdir(exist_ok=True)
+            yield folder
+            _publish(folder, output)
+        finally:
+            if not _has_checkpoint(folder):
+                _remove_run(folder)
+                remove_checkpoints(folder / CHECKPOINTS_FOLDER)
+                _remove_if_empty(folder)
+            lock.unlink(missing_ok=True)
+
+
+def describe_interrupted(output: str | os.PathLike) -> str:
+    """Returns what an interrupted run in `output` has kept, and how to resume it."""
+    saved = newest_checkpoint(pathlib.Path(output) / UNFINISHED_FOLDER / CHECKPOINTS_FOLDER)
+    if saved is None:
+        return "nothing was kept"
+    return f"the same command resumes after update {saved.content['update']:,}"
+
+
+def _publish(folder, output):
+    """Brings the files of a run to `output`.
+
+    Until all are there, the folder holds all of them, under a name that tells readers to look
+    there; whoever finds it under that name does this again.
+    """
+    complete = output / COMPLETE_FOLDER
+    os.replace(folder, complete)
+    names = {path.relative_to(complete) for path in _run_files(complete)}
+    for name in sorted(names):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(output / name) as temporary:
+            _link_or_copy(complete / name, temporary)
+    for path in list(_run_files(output)):
+        if path.relative_to(output) not in names:
+            path.unlink()
+    _remove_empty_folders(output)
+    os.replace(complete, folder)
+    remove_checkpoints(folder / CHECKPOINTS_FOLDER)
     _remove_run(folder)
+    _remove_if_empty(folder)
+
+
+def _link_or_copy(source, target):
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # not every file system has links
+        shutil.copyfile(source, target)
+
+
+def _refuse_second_run(output):
+    raise BlockingIOError(
+        f"`output` must not be in use. Received: output={output}, to which another run writes. "
+        "Choose another one, or wait for that run."
+    )
+
+
+def _interrupted_run(output):
+    """The folder of a run that can be resumed, or `None`."""
+    folders = (output / COMPLETE_FOLDER, output / UNFINISHED_FOLDER)
+    return next(filter(_has_checkpoint, folders), None)
+
+
+def _has_checkpoint(folder):
+    return any((folder / CHECKPOINTS_FOLDER).glob("checkpoint-*"))
+
+
+def _others(output):
+    """What is in a folder beside an interrupted run."""
+    return [path for path in output.iterdir() if path.name not in (UNFINISHED_FOLDER, LOCK_FILE)]
 
 
 def _run_files(folder):
@@ -81,10 +166,17 @@ def _run_files(folder):
 
 
 def _remove_run(folder):
-    """Removes what a run wrote in `folder`, and the folders that this leaves empty."""
-    for path in [*_run_files(folder), folder / BEST_WEIGHTS_FILE]:
+    """Removes what a run wrote in `folder` beside its checkpoints."""
+    for path in list(_run_files(folder)):
         path.unlink(missing_ok=True)
-    folders = [*folder.glob(f"{LOGS_FOLDER}/*"), folder / LOGS_FOLDER]
-    for path in [*folders, folder / PICTURES_FOLDER, folder]:
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
+    _remove_empty_folders(folder)
+
+
+def _remove_empty_folders(folder):
+    for path in [*folder.glob(f"{LOGS_FOLDER}/*"), folder / LOGS_FOLDER, folder / PICTURES_FOLDER]:
+        _remove_if_empty(path)
+
+
+def _remove_if_empty(folder):
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -52,19 +52,32 @@ def test_an_output_folder_in_use_is_refused_before_the_images_are_read(whole_run
     assert {path: path.stat().st_mtime_ns for path in whole_run.output.rglob("*")} == before
 
 
-def test_an_interrupted_run_stops_quietly_and_keeps_its_best_weights(photos, tmp_path):
-    settings = ("--schedule-length", "100000", "--steps-per-epoch", "2")
+@pytest.mark.parametrize(
+    "number, code",
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
+)
+def test_an_interrupted_run_stops_quietly_and_resumes(number, code, photos, tmp_path, capsys):
+    settings = ("--schedule-length", "12", "--steps-per-epoch", "2", "--learning-rate", "0.02")
     arguments = ("fine-tune", photos, *TINY, *settings, "--output", tmp_path / "output")
     with start(arguments) as process:
         for line in process.stdout:
             if line.startswith("update 4:"):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 break
         _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert error.splitlines()[-1] == "keras-bit: stopped"
-    assert "Traceback" not in error
-    assert (tmp_path / "output" / "unfinished" / "best.weights.h5").is_file()
+    assert process.returncode == code
+    last = error.splitlines()[-1]
+    resumes = re.fullmatch(r"keras-bit: stopped; the same command resumes after update (\d+)", last)
+    assert resumes and int(resumes[1]) in (4, 5, 6) and "Traceback" not in error
+    assert main([*map(str, arguments), "--seed", "1"]) == 2
+    assert "seed: 0, now 1" in capsys.readouterr().err
+    assert main([*map(str, arguments), "--no-resume"]) == 2
+    assert "an interrupted run" in capsys.readouterr().err
+    assert main([*map(str, arguments)]) == 0
+    out = capsys.readouterr().out
+    assert f"Resuming after update {resumes[1]}" in out
+    assert re.findall(r"^update (\d+):", out, re.MULTILINE)[-1] == "12"
+    assert len((tmp_path / "output" / "history.csv").read_text().splitlines()) == 1 + 6
 
 
 def test_a_quiet_run_prints_nothing(photos, fake_fine_tune, tmp_path, capsys):

@@ -187,6 +187,18 @@ def flip_last_data_byte(path):
     path.write_bytes(content)
 
 
+def zero_some_bytes(path):
+    content = bytearray(path.read_bytes())
+    content[700:720] = bytes(20)
+    path.write_bytes(content)
+
+
+def change_index(path, **changes):
+    with np.load(path) as index:
+        arrays = dict(index)
+    np.savez(path, **{**arrays, **changes})
+
+
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
@@ -196,10 +208,17 @@ def flip_last_data_byte(path):
         ("images.npy", lambda path: path.write_bytes(b"")),
         ("images.npy", lambda path: np.save(path, np.zeros((6, 8, 8, 3), np.int8))),
         ("images.npy", lambda path: np.save(path, np.zeros((5, 8, 8, 3), np.uint8))),
+        ("images.npy", zero_some_bytes),
         ("index.npz", truncate),
         ("index.npz", os.remove),
         ("index.npz", flip_last_data_byte),
         ("index.npz", lambda path: np.savez(path, rows=np.arange(6))),
+        ("index.npz", lambda path: change_index(path, rows=np.arange(1, 7))),
+        ("index.npz", lambda path: change_index(path, rows=np.arange(6)[::-1])),
+        ("index.npz", lambda path: change_index(path, rows=np.arange(6.0))),
+        ("index.npz", lambda path: change_index(path, rows=np.array("none"))),
+        ("index.npz", lambda path: change_index(path, labels=np.ones(6, np.int32))),
+        ("index.npz", lambda path: change_index(path, checksums=np.zeros(6, np.uint32))),
     ],
 )
 def test_a_damaged_cache_is_rebuilt(images, tmp_path, file, damage):
@@ -215,6 +234,20 @@ def test_a_damaged_cache_is_rebuilt(images, tmp_path, file, damage):
         warnings.simplefilter("error")
         cache_images(split, 8, "train", tmp_path)
     assert split.decoded == 12
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(images, tmp_path):
+    cache_images(CountingSplit(images), 8, "train", tmp_path / "cache")
+    (lock,) = (tmp_path / "cache").glob(".*.lock")
+    lock.unlink()
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    lock.symlink_to(mine)
+    split = CountingSplit(images)
+    truncate(only(tmp_path / "cache") / "index.npz")
+    with pytest.raises(OSError, match="A lock must be a file. Received: .*a link"):
+        cache_images(split, 8, "train", tmp_path / "cache")
+    assert mine.read_text() == "mine"
 
 
 def test_a_build_that_fails_leaves_nothing(images, tmp_path):
@@ -314,7 +347,7 @@ def test_too_little_memory_is_reported_before_building(images):
 
 def test_too_little_disk_is_reported_before_building(images, tmp_path):
     split = HugeSplit(images)
-    with pytest.raises(OSError, match=r"takes 786\.4 TB.*free.*`cache_dir`"):
+    with pytest.raises(OSError, match=r"takes 786\.4 TB.*free.*a larger disk"):
         cache_images(split, 512, "train", tmp_path)
     assert split.decoded == 0
 

@@ -99,7 +99,7 @@ def test_a_validation_loss_that_is_not_finite_ends_training():
 @pytest.mark.parametrize("endless", [True, False])
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("steps_per_execution", [1, 4, 7])
-@pytest.mark.parametrize("length", [40, 43])
+@pytest.mark.parametrize("length", [pytest.param(40, marks=pytest.mark.slow), 43])
 def test_runs_exactly_the_schedule(length, steps_per_execution, accumulation, endless):
     rule = rule_of(length, accumulation)
     model, history = run(rule, endless, steps_per_execution=steps_per_execution)
@@ -272,7 +272,7 @@ def test_tensorboard_shows_the_learning_rate(tmp_path):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("steps_per_execution", [1, 7])
+@pytest.mark.parametrize("steps_per_execution", [1, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("repeat", [True, False])
 def test_with_tf_data(steps_per_execution, repeat):
     import tensorflow as tf

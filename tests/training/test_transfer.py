@@ -25,6 +25,7 @@ def last_accuracy(**network):
     return result.history["val_accuracy"][-1]
 
 
+@pytest.mark.slow
 def test_ten_digits_of_a_class_teach_far_more_than_random_weights_can_learn():
     pretrained = last_accuracy()
     random = last_accuracy(depth=(1, 1, 1, 1), width=0.5)

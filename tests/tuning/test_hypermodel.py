@@ -174,6 +174,7 @@ def test_every_trial_keeps_the_precision_policy(quick, data, rule, tmp_path):
     assert run["policy"] == "mixed_bfloat16"
 
 
+@pytest.mark.slow
 def test_hyperband_resumes_where_the_promoted_trial_stood(quick, data, rule, tmp_path):
     space = keras_tuner.HyperParameters()
     space.Fixed("schedule_factor", 1.0)
@@ -326,6 +327,7 @@ def test_the_plan_is_made_once_for_all_trials(data, rule):
     assert model.head.num_classes == 2
 
 
+@pytest.mark.slow
 def test_precision_remat_and_the_largest_micro_batch_are_those_of_all_trials(
     data, rule, tmp_path, monkeypatch
 ):

@@ -1,0 +1,379 @@
+"""A callback that saves all that a run needs to resume exactly where it was."""
+
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_bit.checkpoints.environment import environment
+from keras_bit.checkpoints.files import BackgroundWriter, Saved, newest_checkpoint
+from keras_bit.checkpoints.settings import (
+    as_json,
+    differences,
+    list_differences,
+    refuse,
+    without_names,
+)
+from keras_bit.checkpoints.signals import StopSignals
+from keras_bit.checkpoints.state import plain_state, restore_state, state_of
+from keras_bit.checkpoints.variables import Metrics, arrays_of, assign, named_arrays
+from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.text import announce
+from keras_bit.core.warn import warn_caller
+from keras_bit.hyperrule.callback import as_callbacks
+from keras_bit.hyperrule.keras_internals import (
+    SkippedSteps,
+    batches_of_call,
+    build_from_batch,
+    end_skipping,
+    inner_optimizer,
+    is_between_updates,
+    skipped_steps,
+    start_at_epoch,
+)
+
+EVERY_SECONDS = 60.0
+# Of the time that a save holds training up, so that saves take at most 5 % of it.
+PAUSE = 20
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the state of training, and resumes from it: the result is that of one run to the end.
+
+    Stands beside `keras_bit.fit_hyperrule` or alone in any `model.fit`, with TensorFlow and JAX:
+
+    ```python
+    import tempfile
+
+    folder = tempfile.mkdtemp()
+    x, y = np.ones((8, 3), "float32"), np.ones((8, 2), "float32")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    checkpoint = keras_bit.Checkpoint(folder, every=2)
+    model.fit(x, y, batch_size=2, epochs=2, shuffle=False, callbacks=[checkpoint], verbose=0)
+    ```
+
+    When the same program runs again, after a crash or a kill, `fit` begins where the newest
+    checkpoint was made: weights, optimizer and its momentum, random states of the layers, metrics
+    and history are restored, epochs keep their boundaries and validations, and the batches that
+    the interrupted epoch has had are dropped. A program that has come to its end trains no more.
+    Saves are made between two whole updates, never within an accumulation; on SIGTERM and Ctrl-C,
+    after the step under way, at once.
+
+    A data set that each epoch reads anew must give the same batches again. An endless one must
+    start where the resumed epoch does, which `initial_step` tells:
+
+    ```python
+    data = keras_bit.digits(examples_per_class=2)
+    rule = keras_bit.HyperRule(data.image_size, data.train_size, batch_size=4)
+    checkpoint = keras_bit.Checkpoint(folder + "/digits")
+    train, test = keras_bit.pipelines(data, rule, initial_step=checkpoint.initial_step)
+    ```
+
+    (Of another data set, `skip` as many batches.) On a CPU the resumed run gives the very bits of
+    an uninterrupted one, with the same processor, versions and settings of oneDNN; a difference
+    between them is warned of. On GPUs some operations of TensorFlow and of XLA add numbers in an
+    order that is not fixed, so that two runs differ in their last bits, resumed or not.
+
+    Args:
+        folder: Folder of the checkpoints, each a folder of its own: `arrays.safetensors`, and
+            `manifest.json` with the length and crc32c of the file. A new one takes its name when
+            it lies on the disk whole. A damaged one is named and the one before it used.
+        every: Optimizer updates between two saves. By default a save is made every
+            `every_seconds`, and after every epoch.
+        keep: Number of checkpoints that are kept.
+        every_seconds: Seconds between two saves where `every` is not given; saves are fewer where
+            they would hold training up for more than 5 % of the time. The state is copied to
+            memory, and written in a thread.
+        callbacks: Callbacks of the same `fit` whose numbers and weights are saved and restored
+            as well, such as `keras.callbacks.EarlyStopping` (what it waits for, the best value,
+            the best weights).
+        settings: What JSON can hold that must be the same when the run resumes, such as
+            `{"rule": rule.decisions(), "data": data.train.fingerprint, "seed": 0}`. Shapes of
+            the weights, settings of the optimizer and steps of an epoch are compared anyway.
+        verbose: Whether to print from where training resumes.
+
+    Attributes:
+        initial_step: Optimizer updates that were made before the first epoch that `fit` is going
+            to run; 0 without a checkpoint.
+
+    Raises:
+        ValueError: If an argument is out of range; from `fit`, if the checkpoint is that of
+            another model or other settings, or the model has not been built.
+
+    Warns where a save fails (a full disk, say), and training goes on; where a checkpoint is
+    damaged; and where `fit` resumes after the first epoch though `initial_step` was not asked for.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        every: int | None = None,
+        keep: int = 2,
+        *,
+        every_seconds: float = EVERY_SECONDS,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        settings: dict[str, Any] | None = None,
+        verbose: bool | int | str = True,
+    ) -> None:
+        super().__init__()
+        if not os.fspath(folder):
+            raise ValueError(f"`folder` must name a folder. Received: folder={folder!r}")
+        self.folder = pathlib.Path(folder)
+        self.every = None if every is None else check_integer("every", every, minimum=1)
+        self.keep = check_integer("keep", keep, minimum=1)
+        self.every_seconds = check_positive_number("every_seconds", every_seconds)
+        self.callbacks = as_callbacks(callbacks)
+        self.settings = as_json(settings or {})
+        self.verbose = verbose
+        self._found: Saved | None = None
+        self._is_searched = False
+        self._is_positioned = False
+        # Of the `fit` under way.
+        self._resumed: Saved | None = None  # until its first epoch begins
+        self._signals: Any = None
+        self._writer: Any = None
+        self._optimizer: Any = None
+        self._begun_with: list[dict[str, Any]] = []  # the callbacks' attributes
+        self._epoch = 0
+        self._batch = 0  # of the epoch, the next
+        self._batches_before = 0  # that the epochs before this one took
+        self._is_in_step = False
+        self._at_end_of_steps: Metrics | None = None
+        self._last_save = (0, 0.0)  # after how many batches, and when
+
+    @property
+    def initial_step(self) -> int:
+        """Updates before the first epoch that `fit` is going to run."""
+        self._is_positioned = True
+        saved = self.find()
+        return saved.content["batches_before"] // saved.content["accumulation"] if saved else 0
+
+    @property
+    def resumed_update(self) -> int:
+        """Updates that the checkpoint found has seen; 0 without one."""
+        saved = self.find()
+        return saved.content["update"] if saved else 0
+
+    def find(self) -> Saved | None:
+        """Returns the newest undamaged checkpoint in the folder, looked for once."""
+        if not self._is_searched:
+            self._found, self._is_searched = newest_checkpoint(self.folder), True
+        return self._found
+
+    def check_settings(self) -> None:
+        """Raises where the checkpoint found was made with other `settings`; `fit` does so too."""
+        if saved := self.find():
+            refuse(saved.path, differences(saved.content["settings"], self.settings))
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        model = self.model
+        self._optimizer = inner_optimizer(model)
+        if not model.built:
+            raise ValueError(
+                "`Checkpoint` needs a model that has been built before `fit`. Received: "
+                f"{model.name}. Give it a keras.Input, or call it on a batch."
+            )
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        self._epoch = self._batch = self._batches_before = 0
+        self._is_in_step, self._at_end_of_steps, self._begun_with = False, None, []
+        self._resumed = self.find()
+        if self._resumed:
+            self._resume(self._resumed)
+        self._last_save = (self._batches_before + self._batch, time.monotonic())
+        self._writer = BackgroundWriter(self.folder, self.keep)
+        self._signals = StopSignals(model)
+        self._signals.install()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch = epoch
+        self._restore_beside()
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if not skipped_steps(self.model):
+            self._batch, self._is_in_step = batch, False
+            self._save_if_due()
+            self._is_in_step = True
+        elif self._signals.received:
+            self._stop()  # The checkpoint is the newest state there is.
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        if self._signals is None:
+            return  # `evaluate` by itself
+        # All steps of the epoch are done; validation is going to use the metrics anew.
+        self._finish_steps()
+        self._at_end_of_steps = Metrics.of(self.model)
+        self._save_if_due()
+
+    def on_test_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self._signals is not None and self._signals.received:
+            self._save_if_due()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._finish_steps()
+        self._batches_before += self._batch
+        self._epoch, self._batch, self._at_end_of_steps = epoch + 1, 0, None
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self._resumed:  # The run had come to its end before.
+            self._restore_beside()
+        else:
+            self._save(is_complete=bool(self.model.stop_training))
+        self.close()
+
+    def close(self) -> None:
+        """Waits until everything is written; for callers of a `fit` that fails."""
+        self._end()
+        if self._signals is not None:
+            self._signals.remove()
+            self._signals = None
+
+    def _resume(self, saved):
+        """Restores what must be there before the first epoch begins."""
+        content, model = saved.content, self.model
+        self.check_settings()
+        refuse(saved.path, differences(content["fit"], self._fit_settings()))
+        assign(model.variables, "model", saved)
+        assign(model.optimizer.variables, "optimizer", saved)
+        self._epoch, self._batch = content["epoch"], content["batch"]
+        self._batches_before = content["batches_before"]
+        start_at_epoch(model, sys.maxsize if content["is_complete"] else self._epoch)
+        if self._batch:
+            self._skip(saved)
+        if content["is_complete"]:
+            return
+        announce(f"Resuming after update {content['update']:,}, from {saved.path}.", self.verbose)
+        if self._batches_before and not self._is_positioned:
+            warn_caller(
+                f"Training resumes with epoch {self._epoch + 1}, the data set with its first "
+                "batch. That is right where each epoch reads it anew; else let it begin with "
+                "`pipelines(..., initial_step=checkpoint.initial_step)`, or `skip` those batches."
+            )
+        if others := differences(content["environment"], environment()):
+            warn_caller(
+                "The resumed run may differ from an uninterrupted one in its last bits: "
+                f"{list_differences(others)}."
+            )
+
+    def _skip(self, saved):
+        """Drops the batches that the epoch has had."""
+
+        def restore_metrics(batch):
+            build_from_batch(self.model, batch)
+            assign(self.model.metrics_variables, "metrics", saved)
+
+        SkippedSteps(self.model, self._batch, saved.content["logs"], restore_metrics)
+
+    def _restore_beside(self):
+        """Restores what has been reset since `on_train_begin`: metrics, history, callbacks."""
+        if not self._begun_with:
+            self._begun_with = [plain_state(callback) for callback in self.callbacks]
+        saved, self._resumed = self._resumed, None
+        if saved is None:
+            return
+        content = saved.content
+        history = self.model.history
+        history.epoch = list(content["history_epochs"])
+        history.history = {name: list(values) for name, values in content["history"].items()}
+        for i, callback in enumerate(self.callbacks):
+            restore_state(callback, content["callbacks"][i], saved.arrays, f"callbacks/{i}")
+        metrics = self.model.metrics_variables
+        if self._batch and len(metrics) == len(arrays_of(saved, "metrics")):  # else not built yet
+            assign(metrics, "metrics", saved)
+
+    @property
+    def _accumulation(self):
+        return getattr(self._optimizer, "gradient_accumulation_steps", None) or 1
+
+    def _fit_settings(self):
+        """What of `fit` must be the same when the run resumes."""
+        optimizer = keras.saving.serialize_keras_object(self.model.optimizer)
+        return as_json(
+            {
+                "optimizer": without_names(optimizer),
+                "steps_per_epoch": self.params.get("steps"),
+                "steps_per_execution": self.model.steps_per_execution,
+                "callbacks": [type(callback).__name__ for callback in self.callbacks],
+            }
+        )
+
+    def _finish_steps(self):
+        """Counts the last call of the epoch; one that found no more data counts as well."""
+        if self._is_in_step:
+            self._batch += batches_of_call(self.model)
+        self._is_in_step = False
+        end_skipping(self.model)
+
+    def _save_if_due(self):
+        """Saves between two updates where it is time to, and heeds a signal."""
+        asked = self._signals.received
+        if (asked or self._is_due()) and is_between_updates(self._optimizer):
+            self._save(is_complete=False)
+            if asked:
+                self._stop()
+
+    def _is_due(self):
+        if not self._writer.is_idle():
+            return False
+        batches, seconds = self._last_save
+        updates = (self._batches_before + self._batch - batches) / self._accumulation
+        if self.every is not None:
+            return updates >= self.every
+        wanted = self.every_seconds if self._batch else 0.0  # an epoch's end is worth a save
+        pause = max(wanted, PAUSE * self._writer.seconds)
+        return updates > 0 and time.monotonic() - seconds >= pause
+
+    def _save(self, is_complete):
+        started = time.monotonic()
+        model, history = self.model, self.model.history
+        metrics = self._at_end_of_steps or Metrics.of(model)
+        arrays = {
+            **named_arrays(model.variables, "model"),
+            **named_arrays(model.optimizer.variables, "optimizer"),
+            **metrics.arrays,
+        }
+        states = []
+        for i, callback in enumerate(self.callbacks):
+            state, more = state_of(callback, self._begun_with[i], f"callbacks/{i}")
+            states.append(state)
+            arrays.update(more)
+        content = {
+            "settings": self.settings,
+            "fit": self._fit_settings(),
+            "environment": environment(),
+            "epoch": self._epoch,
+            "batch": self._batch,
+            "batches_before": self._batches_before,
+            "accumulation": self._accumulation,
+            "update": int(self._optimizer.iterations),
+            "is_complete": is_complete,
+            "logs": metrics.logs,
+            "history": history.history,
+            "history_epochs": history.epoch,
+            "callbacks": states,
+        }
+        self._writer.write(arrays, as_json(content))
+        self._last_save = (self._batches_before + self._batch, time.monotonic())
+        self._writer.seconds = time.monotonic() - started
+
+    def _stop(self):
+        """Ends the program as the signal asked, when the checkpoint lies on the disk."""
+        signals, update = self._signals, int(self._optimizer.iterations)
+        self._end()
+        self._signals = None
+        if self.verbose:
+            where = f"The same call resumes there, from {self.folder}." * bool(self._writer.path)
+            print(f"Stopped after update {update:,} by {signals.name}. {where}", flush=True)
+        signals.act()
+
+    def _end(self):
+        """Waits until everything is written, and leaves the model as it was."""
+        if self._writer is not None:
+            self._writer.close()
+            start_at_epoch(self.model, None)
+        self._found, self._is_searched = None, False  # for another `fit`

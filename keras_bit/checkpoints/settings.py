@@ -1,0 +1,71 @@
+"""What must be the same when a run resumes, and how it differs."""
+
+import json
+import pathlib
+from typing import Any
+
+from keras_bit.core.text import list_some
+
+DIFFERENCES_NAMED = 5
+_ABSENT = "nothing"
+
+
+def as_json(content: Any) -> Any:
+    """Returns what `content` is when it comes back from JSON, NumPy's numbers as plain ones."""
+    try:
+        return json.loads(json.dumps(content, default=lambda number: number.item()))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`settings` must hold what JSON can. Received: {content!r} ({error})"
+        ) from error
+
+
+def without_names(config: Any) -> Any:
+    """Returns the config of an optimizer less what may differ: its name, a rate that is a number.
+
+    Callbacks may change such a rate, which is then restored with the optimizer's variables.
+    """
+    if not isinstance(config, dict):
+        return config
+    left_out = {"name"}
+    if isinstance(config.get("learning_rate"), float):
+        left_out.add("learning_rate")
+    return {key: without_names(each) for key, each in config.items() if key not in left_out}
+
+
+def differences(saved: Any, now: Any, name: str = "") -> list[str]:
+    """Returns where two JSON values differ, as lines such as `seed: 0, now 1`."""
+    if isinstance(saved, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*saved, *now])
+        pairs = [(saved.get(key, _ABSENT), now.get(key, _ABSENT), f"{key}") for key in keys]
+    elif isinstance(saved, list) and isinstance(now, list) and len(saved) == len(now):
+        pairs = [
+            (one, other, f"[{i}]") for i, (one, other) in enumerate(zip(saved, now, strict=True))
+        ]
+    else:
+        return [] if saved == now else [f"{name}: {_short(saved)}, now {_short(now)}"]
+    found = []
+    for one, other, key in pairs:
+        dot = "." if name and not key.startswith("[") else ""
+        found += differences(one, other, f"{name}{dot}{key}")
+    return found
+
+
+def list_differences(found: list[str]) -> str:
+    """Returns some of the `differences` as text."""
+    return list_some(found, DIFFERENCES_NAMED, "; ")
+
+
+def refuse(path: pathlib.Path, found: list[str]) -> None:
+    """Raises where there are `differences` to the checkpoint at `path`."""
+    if found:
+        raise ValueError(
+            "A run must resume with what it began with. Received: another model or other settings "
+            f"than {path} was made with ({list_differences(found)}). Choose another folder, or "
+            "remove this one to begin anew."
+        )
+
+
+def _short(value):
+    text = value if value == _ABSENT else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

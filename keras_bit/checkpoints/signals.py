@@ -1,0 +1,76 @@
+"""Signals that ask a run to stop, noted while `fit` runs so that it can stop after a whole step."""
+
+import contextlib
+import signal
+import threading
+from typing import Any
+
+TERMINATED = 128 + signal.SIGTERM  # as shells report a process that SIGTERM ended
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM while `model.fit` runs in the main thread.
+
+    The first is noted in `received`; a second one, and any outside of that `fit`, does what it
+    would do without this.
+
+    Args:
+        model: The `keras.Model` in `fit`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.received: int | None = None
+        self._model = model
+        self._previous: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Notes signals from now on; those that are ignored stay so."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python lets no other thread set them.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous = signal.getsignal(number)
+            if previous not in (signal.SIG_IGN, None):
+                self._previous[number] = previous
+                signal.signal(number, self._note)
+
+    def remove(self) -> None:
+        """Puts back what was there."""
+        for number, previous in self._previous.items():
+            if signal.getsignal(number) == self._note:
+                with contextlib.suppress(ValueError):  # in another thread
+                    signal.signal(number, previous)
+        self._previous = {}
+
+    @property
+    def name(self) -> str:
+        """What the noted signal is called."""
+        return "Ctrl-C" if self.received == signal.SIGINT else "SIGTERM"
+
+    def act(self, number: int | None = None) -> None:
+        """Does what a signal, by default the noted one, would have done without this.
+
+        SIGTERM would have ended Python: now it does so with the exit code that shells give it.
+        """
+        number = number or self.received or signal.SIGTERM
+        previous = self._previous.get(number, signal.SIG_DFL)
+        self.remove()
+        if callable(previous):
+            previous(number, None)
+        elif number == signal.SIGTERM:
+            raise SystemExit(TERMINATED)
+        else:
+            raise KeyboardInterrupt
+
+    def _note(self, number, frame):
+        if self.received is None and self._is_in_fit(frame):
+            self.received = number
+        else:
+            self.act(number)
+
+    def _is_in_fit(self, frame):
+        """Whether `fit` goes on: after an error in it nobody removes this."""
+        while frame is not None:
+            if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self._model:
+                return True
+            frame = frame.f_back
+        return False

@@ -1,0 +1,422 @@
+import json
+import shutil
+import signal
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from keras_bit import Checkpoint, fit_hyperrule
+from keras_bit.checkpoints import callback
+from keras_bit.checkpoints.files import newest_checkpoint
+from tests.checkpoints.runs import (
+    Interrupt,
+    Interrupted,
+    X,
+    Y,
+    endless_batches,
+    make_model,
+    make_rule,
+    outcome,
+    train,
+)
+from tests.processes import run_python
+
+
+def until_done(folder, *interruptions, **options):
+    """Runs again after each interruption, and then to the end."""
+    policy = keras.config.dtype_policy()
+    for interruption in interruptions:
+        with pytest.raises(Interrupted):
+            train(folder, interruption, **options)
+        keras.backend.clear_session(free_memory=False)
+        keras.config.set_dtype_policy(policy)
+    return train(folder, **options)
+
+
+@pytest.mark.parametrize(
+    "accumulation, steps_per_execution, endless",
+    [
+        (2, 1, True),
+        (1, 4, False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [(1, 1, True), (1, 1, False), (2, 1, False), (1, 4, True), (2, 3, True)]
+        ),
+    ],
+)
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    accumulation, steps_per_execution, endless, tmp_path
+):
+    options = {
+        "rule": make_rule(accumulation=accumulation),
+        "endless": endless,
+        "steps_per_execution": steps_per_execution,
+    }
+    expected = outcome(*train(None, **options))
+    moments = [(5, "train"), (18, "test"), (19, "train"), (33, "train"), (43, "test")]
+    resumed = until_done(tmp_path, *(Interrupt(*moment) for moment in moments), **options)
+    assert outcome(*resumed) == expected
+
+
+def test_a_run_without_interruption_is_not_changed(tmp_path):
+    assert outcome(*train(tmp_path)) == outcome(*train(None))
+
+
+def test_a_finished_run_trains_no_more(tmp_path):
+    expected = outcome(*train(tmp_path))
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
+    assert outcome(*train(tmp_path, look)) == expected
+    assert seen == []
+
+
+def test_the_progress_bar_and_other_callbacks_see_each_epoch_once(tmp_path):
+    def look(seen):
+        return keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append((epoch, logs)),
+            on_train_batch_end=lambda batch, logs: seen.append((batch, set(logs))),
+        )
+
+    whole, resumed = [], []
+    train(None, look(whole))
+    interrupted(tmp_path)
+    train(tmp_path, look(resumed))
+    # From the first step of the epoch that resumes: the steps that are done have logs as well.
+    assert resumed == whole[-len(resumed) :] and 0 < len(resumed) < len(whole)
+    assert resumed[0][0] == 0
+
+
+def test_plain_fit_resumes_within_an_epoch(tmp_path):
+    def fit(folder, *interruptions):
+        keras.utils.set_random_seed(0)
+        model = make_model(make_rule(), optimizer=keras.optimizers.Adam(0.01))
+        early = keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
+        checkpoint = Checkpoint(folder, 1, callbacks=[early], verbose=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Training resumes with epoch")
+            history = model.fit(
+                X, Y, batch_size=4, epochs=20, validation_data=(X, Y), shuffle=False, verbose=0,
+                callbacks=[early, checkpoint, *interruptions],
+            )  # fmt: skip
+        return model, history, early
+
+    model, history, early = fit(tmp_path / "whole")
+    for update in (4, 9, 40):
+        with pytest.raises(Interrupted):
+            fit(tmp_path / "other", Interrupt(update))
+    again, history_again, early_again = fit(tmp_path / "other")
+    assert outcome(again, history_again) == outcome(model, history)
+    for name in ("wait", "best", "best_epoch", "stopped_epoch", "patience"):
+        assert getattr(early_again, name) == getattr(early, name)
+    for one, other in zip(early_again.best_weights, early.best_weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_rate_that_a_callback_has_lowered_stays_so(tmp_path):
+    def fit(folder, *interruptions):
+        model = make_model(make_rule(), optimizer=keras.optimizers.SGD(0.5))
+        plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=10)
+        checkpoint = Checkpoint(tmp_path / folder, 1, callbacks=[plateau], verbose=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Training resumes with epoch")
+            history = model.fit(
+                X, Y, epochs=5, verbose=0, callbacks=[plateau, checkpoint, *interruptions]
+            )
+        return history.history["learning_rate"]
+
+    with pytest.raises(Interrupted):
+        fit("other", Interrupt(5))
+    assert fit("other") == fit("whole") == [0.5, 0.5, 0.25, 0.125, 0.0625]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
+def test_every_precision_resumes(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    expected = outcome(*train(None))
+    assert outcome(*until_done(tmp_path, Interrupt(9), Interrupt(21))) == expected
+
+
+@pytest.mark.parametrize("every, updates", [(10, [40, 43]), (100, [43])])
+def test_saves_are_made_every_so_many_updates(every, updates, tmp_path, monkeypatch):
+    monkeypatch.setattr(callback.BackgroundWriter, "is_idle", lambda writer: True)
+    train(tmp_path, every=every)
+    found = sorted(tmp_path.iterdir())
+    assert [json.loads((path / "manifest.json").read_text())["content"]["update"] for path in found]
+    assert [
+        json.loads((path / "manifest.json").read_text())["content"]["update"] for path in found
+    ] == updates
+
+
+def test_by_default_saves_are_made_after_epochs_and_as_time_passes(tmp_path, monkeypatch):
+    moments, clock = [], [0.0]
+
+    def note(writer, arrays, content):
+        moments.append((content["epoch"], content["batch"]))
+
+    monkeypatch.setattr(callback.BackgroundWriter, "write", note)
+    monkeypatch.setattr(callback.time, "monotonic", lambda: clock[0])
+
+    def tick(batch, logs):
+        clock[0] += 25.0
+
+    train(tmp_path, keras.callbacks.LambdaCallback(on_train_batch_begin=tick), every=None)
+    # Epochs of five updates: a minute has passed before the fourth, and later after three more.
+    assert moments[:4] == [(0, 3), (1, 0), (1, 3), (2, 0)]
+    assert moments[-1] == (9, 0)
+
+
+def test_slow_saves_are_made_less_often(tmp_path, monkeypatch):
+    moments = []
+
+    def note(writer, arrays, content):
+        moments.append(content["update"])
+
+    monkeypatch.setattr(callback.BackgroundWriter, "write", note)
+    monkeypatch.setattr(callback.BackgroundWriter, "seconds", 1e6, raising=False)
+    monkeypatch.setattr(
+        callback.BackgroundWriter, "__setattr__",
+        lambda writer, name, value: name == "seconds" or object.__setattr__(writer, name, value),
+    )  # fmt: skip
+    train(tmp_path, every=None)
+    assert moments == [43]
+
+
+def test_within_an_accumulation_nothing_is_saved(tmp_path, monkeypatch):
+    steps = []
+
+    def note(writer, arrays, content):
+        steps.append(content["batches_before"] + content["batch"])
+
+    monkeypatch.setattr(callback.BackgroundWriter, "write", note)
+    train(tmp_path, rule=make_rule(9, accumulation=4), every=1)
+    assert len(steps) > 8 and all(step % 4 == 0 for step in steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, code, during",
+    [("SIGTERM", 143, "train"), ("SIGINT", 1, "train"), ("SIGTERM", 143, "test"),
+     ("SIGKILL", -9, "train"), ("SIGKILL", -9, "test")],
+)  # fmt: skip
+def test_signals(name, code, during, tmp_path):
+    for update in (7, 20, 31):
+        done = run_python("-m", "tests.checkpoints.runs", tmp_path, name, str(update), during)
+        found = -signal.SIGINT if done.returncode == 130 else done.returncode
+        assert found in (code, -signal.SIGINT), done.stderr
+        if name != "SIGKILL":
+            saved = newest_checkpoint(tmp_path).content["update"]
+            assert update <= saved <= update + 5
+    assert outcome(*train(tmp_path)) == outcome(*train(None))
+
+
+def test_a_signal_after_a_failed_fit_is_not_swallowed(tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path, Interrupt(5), close=False)
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second is ignored")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Interrupt(5, action=twice), close=False)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def interrupted(folder, **options):
+    with pytest.raises(Interrupted):
+        train(folder, Interrupt(22), **options)
+    keras.backend.clear_session(free_memory=False)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"rule": make_rule(44)}, "optimizer.config.learning_rate.config"),
+        ({"rule": make_rule(accumulation=2)}, "gradient_accumulation_steps: null, now 2"),
+        ({"optimizer": keras.optimizers.Adam(0.1)}, 'class_name: .*now "Adam"'),
+        ({"steps_per_execution": 2}, "steps_per_execution: 1, now 2"),
+        ({"callbacks": [keras.callbacks.EarlyStopping()]}, "callbacks: "),
+    ],
+)
+def test_another_run_is_refused_with_the_differences(change, message, tmp_path):
+    interrupted(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The compiled optimizer does not follow")
+        with pytest.raises(ValueError, match=f"resume with what it began with.*{message}"):
+            train(tmp_path, **change)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_another_precision_is_refused(tmp_path):
+    interrupted(tmp_path)
+    keras.config.set_dtype_policy("bfloat16")
+    with pytest.raises(ValueError, match=r"kernel: float32 \(3, 8\), now uint16 \(3, 8\)"):
+        train(tmp_path)
+
+
+def test_another_model_is_refused_with_the_differences(tmp_path):
+    interrupted(tmp_path)
+    rule = make_rule()
+    for units, message in (
+        (3, r"kernel: float32 \(3, 8\), now float32 \(3, 3\)"),
+        (None, "5 variables of the model, now 2"),
+    ):
+        layers = [keras.layers.Dense(units), keras.layers.Dropout(0.5)] if units else []
+        model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(2)])
+        model.compile(rule.optimizer(), "mse")
+        with pytest.raises(ValueError, match=message):
+            model.fit(
+                endless_batches(4), verbose=0, shuffle=False,
+                **fit_hyperrule(rule, callbacks=[Checkpoint(tmp_path, verbose=False)]),
+            )  # fmt: skip
+
+
+def test_settings_of_the_user_are_compared_before_fit(tmp_path):
+    rule = make_rule()
+    settings = {"rule": rule.get_config(), "data": "abc", "sizes": (1, 2), "seed": np.int64(3)}
+
+    def fit(changes=None):
+        checkpoint = Checkpoint(tmp_path, settings={**settings, **(changes or {})}, verbose=False)
+        checkpoint.check_settings()
+        make_model(rule).fit(
+            endless_batches(4, checkpoint.initial_step), verbose=0, shuffle=False,
+            **fit_hyperrule(rule, callbacks=[checkpoint]),
+        )  # fmt: skip
+
+    fit()
+    fit()
+    for changes, message in (
+        ({"data": "abd"}, 'data: "abc", now "abd"'),
+        ({"sizes": (1, 3)}, r"sizes\[1\]: 2, now 3"),
+        ({"rule": make_rule(9).get_config()}, "rule.schedule_length: 43, now 9"),
+        ({"more": 1}, "more: nothing, now 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(changes)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path):
+    interrupted(tmp_path)
+    older, newer = sorted(tmp_path.iterdir())
+    arrays = newer / "arrays.safetensors"
+    content = bytearray(arrays.read_bytes())
+    content[-3] ^= 1
+    arrays.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"{newer.name}.*checksum.*before it"):
+        resumed = train(tmp_path)
+    assert outcome(*resumed) == outcome(*train(None))
+
+
+def test_where_all_are_damaged_training_begins_anew(tmp_path):
+    interrupted(tmp_path)
+    for path in tmp_path.iterdir():
+        (path / "manifest.json").write_text("{")
+    with pytest.warns(UserWarning, match="undamaged checkpoint"):
+        resumed = train(tmp_path)
+    assert outcome(*resumed) == outcome(*train(None))
+
+
+def test_a_full_disk_is_warned_of_and_training_goes_on(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    free = [10]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=free[0]))
+
+    def make_room(epoch, logs):
+        free[0] = 10 if epoch < 5 else 10**9
+
+    room = keras.callbacks.LambdaCallback(on_epoch_begin=make_room)
+    with pytest.warns(UserWarning, match="could not be saved; training goes on. .*10 bytes free"):
+        result = train(tmp_path, room)
+    assert outcome(*result) == outcome(*train(None))
+    assert newest_checkpoint(tmp_path).content["update"] == 43
+
+
+def test_an_interruption_within_a_write_leaves_no_half_of_it(tmp_path, monkeypatch):
+    interrupted(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    from keras_bit.checkpoints import files
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "_write_manifest", fail)
+    with pytest.warns(UserWarning, match="No space left"):
+        train(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_another_processor_is_warned_of(tmp_path, monkeypatch):
+    interrupted(tmp_path)
+    here = callback.environment()
+    monkeypatch.setattr(callback, "environment", lambda: {**here, "processor": "abacus"})
+    with pytest.warns(UserWarning, match='last bits: processor: .*now "abacus"'):
+        train(tmp_path)
+
+
+def test_a_data_set_that_begins_anew_is_warned_of(tmp_path):
+    interrupted(tmp_path)
+    rule = make_rule()
+    with pytest.warns(UserWarning, match="initial_step=checkpoint.initial_step"):
+        make_model(rule).fit(
+            endless_batches(4), validation_data=(X, Y), verbose=0, shuffle=False,
+            **fit_hyperrule(rule, callbacks=[Checkpoint(tmp_path, verbose=False)]),
+        )  # fmt: skip
+
+
+def test_a_second_fit_with_the_same_callback_goes_on(tmp_path):
+    model = make_model(make_rule(), optimizer="sgd")
+    checkpoint = Checkpoint(tmp_path, verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Training resumes with epoch")
+        for epochs in (2, 2, 5):
+            history = model.fit(X, Y, epochs=epochs, verbose=0, callbacks=[checkpoint])
+            assert history.epoch == list(range(epochs))
+        # Without it, the model starts where `fit` says.
+        assert model.fit(X, Y, epochs=1, verbose=0).epoch == [0]
+
+
+def test_where_training_resumes_is_printed(tmp_path, capsys):
+    interrupted(tmp_path)
+    checkpoint = Checkpoint(tmp_path)
+    rule = make_rule()
+    make_model(rule).fit(
+        endless_batches(4, checkpoint.initial_step), validation_data=(X, Y), verbose=0,
+        shuffle=False, **fit_hyperrule(rule, callbacks=[checkpoint]),
+    )  # fmt: skip
+    assert capsys.readouterr().out.startswith("Resuming after update ")
+
+
+def test_a_model_that_is_not_built_is_refused(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    if keras.backend.backend() == "tensorflow":  # Keras builds it before callbacks begin on JAX.
+        with pytest.raises(ValueError, match="`Checkpoint` needs a model that has been built"):
+            model.fit(X, Y, verbose=0, callbacks=[Checkpoint(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"folder": ""}, "`folder` must name a folder"),
+        ({"every": 0}, "`every` must be an integer of at least 1"),
+        ({"keep": 0}, "`keep` must be an integer of at least 1"),
+        ({"every_seconds": 0}, "`every_seconds` must be a positive finite number"),
+        ({"callbacks": [print]}, "`callbacks` must hold"),
+        ({"settings": {"a": {1, 2}}}, "`settings` must hold what JSON can"),
+    ],
+)
+def test_arguments_are_checked(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        Checkpoint(**{"folder": tmp_path, **arguments})

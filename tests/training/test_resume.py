@@ -1,0 +1,257 @@
+"""Interrupted runs of `fine_tune`: what they keep, and how they resume."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import keras_bit
+from keras_bit.training import run_folder as folders
+from tests.checkpoints.runs import Interrupt, Interrupted
+from tests.processes import ROOT
+from tests.training.test_run import FILES, RULE, colors, content_of, files_in
+
+pytestmark = pytest.mark.tensorflow
+
+NETWORK = {"depth": (1, 1, 1, 1), "width": 1 / 8}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return keras_bit.ImageDataset.from_arrays(*colors(48), *colors(13, 1))
+
+
+def run(data, output, *interruptions, **changes):
+    settings = {**NETWORK, **RULE, "mixup_alpha": 0.2, "steps_per_epoch": 5, **changes}
+    return keras_bit.fine_tune(
+        data, **settings, output=output, callbacks=interruptions, verbose=0
+    )  # fmt: skip
+
+
+NOTHING = Interrupt(10**9)  # callbacks must be the same ones when a run resumes
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A run that nothing interrupts."""
+    return run(data, tmp_path_factory.mktemp("whole") / "output", NOTHING)
+
+
+def outcome(output):
+    """What two equal runs leave, less what tells the time."""
+    output = pathlib.Path(output)
+    metrics = json.loads((output / "metrics.json").read_text())
+    del metrics["training_seconds"]
+    model = keras.models.load_model(output / "model.keras")
+    pictures = {path.name: path.read_bytes() for path in (output / "report").iterdir()}
+    page = (output / "report.html").read_text()
+    seconds = json.loads((output / "metrics.json").read_text())["training_seconds"]
+    return {
+        "history": (output / "history.csv").read_text(),
+        "metrics": metrics,
+        "weights": [weight.tolist() for weight in model.get_weights()],
+        "pictures": pictures,
+        "page": re.sub(f"<pre>.*</pre>|>{seconds}<", "", page, flags=re.DOTALL),
+        "logs": scalars(output / "logs"),
+        "files": {name for name in files_in(output) if "tfevents" not in name},
+    }
+
+
+def scalars(folder):
+    """Every value in the logs for TensorBoard, by its name, in the order of writing."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found = {}
+    for path in sorted(folder.rglob("events*")):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                name = f"{path.parent.name}/{value.tag}"
+                number = make_ndarray(value.tensor).tolist()
+                found.setdefault(name, []).append((event.step, number))
+    return found
+
+
+def assert_equal(output, whole):
+    found, expected = outcome(output), outcome(whole.output)
+    for name in expected:
+        assert found[name] == expected[name], name
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param([(3, "train")], marks=pytest.mark.slow),
+        [(5, "test"), (7, "train"), (12, "test")],
+    ],
+)
+def test_an_interrupted_run_ends_as_one_that_was_not(data, whole, moments, tmp_path):
+    for update, during in moments:
+        with pytest.raises(Interrupted):
+            run(data, tmp_path, Interrupt(update, during))
+        keras.backend.clear_session(free_memory=False)
+    result = run(data, tmp_path, NOTHING)
+    assert_equal(tmp_path, whole)
+    assert result.history == whole.history
+    np.testing.assert_array_equal(result.evaluation.logits, whole.evaluation.logits)
+
+
+def interrupted(data, output, **changes):
+    with pytest.raises(Interrupted):
+        run(data, output, Interrupt(7), **changes)
+    keras.backend.clear_session(free_memory=False)
+
+
+def test_what_an_interrupted_run_leaves(data, tmp_path):
+    interrupted(data, tmp_path)
+    names = files_in(tmp_path)
+    assert all(name.startswith("unfinished/") for name in names)
+    assert {
+        "unfinished/history.csv",
+        "unfinished/checkpoints/checkpoint-000001/manifest.json",
+    } <= names
+    text = folders.describe_interrupted(tmp_path)
+    assert text == "the same command resumes after update 5"
+    assert folders.describe_interrupted(tmp_path / "elsewhere") == "nothing was kept"
+
+
+def test_another_run_is_refused_with_the_differences(data, tmp_path):
+    interrupted(data, tmp_path)
+    before = content_of(tmp_path / "unfinished" / "checkpoints")
+    other = keras_bit.ImageDataset.from_arrays(*colors(48, 3), *colors(13, 1))
+    for images, changes, message in (
+        (data, {"seed": 1}, "seed: 0, now 1"),
+        (data, {"learning_rate": 0.1}, "rule.learning_rate: 0.05, now 0.1"),
+        (data, {"preset": "f-r14x0.5", "depth": None, "width": None}, "preset: null, now"),
+        (other, {}, "data.train_fingerprint"),
+        (data, {"freeze_backbone": True}, "freeze_backbone: false, now true"),
+    ):
+        with pytest.raises(ValueError, match=f"resume with what it began with.*{message}"):
+            run(images, tmp_path, NOTHING, **changes)
+    assert content_of(tmp_path / "unfinished" / "checkpoints") == before
+
+
+@pytest.mark.slow
+def test_resume_can_be_forbidden_and_asked_for(data, tmp_path):
+    with pytest.raises(FileNotFoundError, match="`resume=True` needs an interrupted run"):
+        run(data, tmp_path, NOTHING, resume=True)
+    with pytest.raises(ValueError, match="`resume=True` needs an `output`"):
+        run(data, None, NOTHING, resume=True)
+    with pytest.raises(ValueError, match="`resume` must be True or False"):
+        run(data, tmp_path, NOTHING, resume="yes")
+    interrupted(data, tmp_path)
+    with pytest.raises(FileExistsError, match="an interrupted run. .*leave `resume`.*`overwrite`"):
+        run(data, tmp_path, NOTHING, resume=False)
+    result = run(data, tmp_path, NOTHING, resume=False, overwrite=True, seed=1)
+    assert result.plan.seed == 1 and result.history["updates"] == [5, 10, 12]
+    interrupted(data, tmp_path / "second")
+    assert run(data, tmp_path / "second", NOTHING, resume=True).history["updates"] == [5, 10, 12]
+
+
+@pytest.mark.slow
+def test_the_finished_run_stays_until_the_new_one_is_complete(data, tmp_path):
+    run(data, tmp_path, NOTHING)
+    before = content_of(tmp_path)
+    interrupted(data, tmp_path, overwrite=True, seed=1)
+    after = content_of(tmp_path)
+    assert {name: after[name] for name in before} == before
+    with pytest.raises(FileExistsError, match="which holds a run"):
+        run(data, tmp_path, NOTHING, seed=1)
+    run(data, tmp_path, NOTHING, seed=1, overwrite=True)
+    assert json.loads((tmp_path / "metrics.json").read_text())["seed"] == 1
+    assert FILES <= files_in(tmp_path) and not (tmp_path / "unfinished").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0, 3, 9])
+def test_stopped_while_its_files_are_moved(data, whole, moment, tmp_path, monkeypatch):
+    run(data, tmp_path, NOTHING, seed=1, report=False)
+    link, left = folders._link_or_copy, [moment]
+
+    def stopped(*paths):
+        if not left[0]:
+            raise Interrupted
+        left[0] -= 1
+        link(*paths)
+
+    monkeypatch.setattr(folders, "_link_or_copy", stopped)
+    with pytest.raises(Interrupted):
+        run(data, tmp_path, NOTHING, overwrite=True)
+    # Whoever reads it now gets the new run as a whole.
+    keras.utils.save_img(tmp_path / "image.png", colors(1)[0][0])
+    (one,) = keras_bit.predict_files(tmp_path, tmp_path / "image.png")
+    (two,) = keras_bit.predict_files(whole.output, tmp_path / "image.png")
+    assert one.classes == two.classes
+    (tmp_path / "image.png").unlink()
+    monkeypatch.setattr(folders, "_link_or_copy", link)
+    keras.backend.clear_session(free_memory=False)
+    run(data, tmp_path, NOTHING, overwrite=True)
+    assert_equal(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_copies_do_where_there_are_no_links(data, whole, tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    run(data, tmp_path, NOTHING)
+    assert_equal(tmp_path, whole)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(data, tmp_path):
+    def begin_another():
+        with pytest.raises(BlockingIOError, match="`output` must not be in use"):
+            run(data, tmp_path, NOTHING)
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(data, tmp_path, Interrupt(6, action=begin_another))
+    keras.backend.clear_session(free_memory=False)
+    run(data, tmp_path, NOTHING)
+    assert FILES <= files_in(tmp_path)
+
+
+KILLED = """
+import sys
+import keras_bit
+from tests.checkpoints.runs import Interrupt
+from tests.training.test_resume import NOTHING, colors, run
+
+data = keras_bit.ImageDataset.from_arrays(*colors(48), *colors(13, 1))
+print("begun", flush=True)
+run(data, sys.argv[1], NOTHING)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(whole, tmp_path):
+    random.seed(0)
+    kills, duration = 0, None
+    for _ in range(12):
+        command = [sys.executable, "-c", KILLED, str(tmp_path)]
+        started = time.monotonic()
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            begun = time.monotonic()
+            try:
+                child.wait(None if duration is None else random.uniform(0, 1.1 * duration))
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGKILL)
+                kills += 1
+        if child.returncode == 0:
+            duration = duration or time.monotonic() - begun
+            assert_equal(tmp_path, whole)
+            for path in [*tmp_path.rglob("*")][::-1]:
+                path.rmdir() if path.is_dir() else path.unlink()
+        assert time.monotonic() - started < 120
+    assert kills >= 5
