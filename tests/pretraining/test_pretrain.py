@@ -74,9 +74,11 @@ def test_a_run_leaves_weights_that_load(finished):
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path, capsys, caplog):
-    code = f"from keras_bit.pretraining import pretrain; pretrain({str(tmp_path)!r}, **{SETTINGS})"
+    code = "import tests.conftest; tests.conftest.pytest_configure(None); "  # devices as here
+    code += f"from keras_bit.pretraining import pretrain; pretrain({str(tmp_path)!r}, **{SETTINGS})"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
-        child.stdout.readline()
+        for _ in range(4):  # the state after the third of these is saved by now
+            child.stdout.readline()
         os.kill(child.pid, signal.SIGKILL)
         child.wait(60)
     assert not (tmp_path / "backbone.npz").exists()
