@@ -77,7 +77,9 @@ class Checkpoint(keras.callbacks.Callback):
     (Of another data set, `skip` as many batches.) On a CPU the resumed run gives the very bits of
     an uninterrupted one, with the same processor, versions and settings of oneDNN; a difference
     between them is warned of. On GPUs some operations of TensorFlow and of XLA add numbers in an
-    order that is not fixed, so that two runs differ in their last bits, resumed or not.
+    order that is not fixed, so that two runs differ in their last bits, resumed or not, unless
+    `tf.config.experimental.enable_op_determinism()` or XLA's `--xla_gpu_deterministic_ops=true`
+    is set.
 
     Args:
         folder: Folder of the checkpoints, each a folder of its own: `arrays.safetensors`, and
@@ -153,12 +155,6 @@ class Checkpoint(keras.callbacks.Callback):
         saved = self.find()
         return saved.content["batches_before"] // saved.content["accumulation"] if saved else 0
 
-    @property
-    def resumed_update(self) -> int:
-        """Updates that the checkpoint found has seen; 0 without one."""
-        saved = self.find()
-        return saved.content["update"] if saved else 0
-
     def find(self) -> Saved | None:
         """Returns the newest undamaged checkpoint in the folder, looked for once."""
         if not self._is_searched:
@@ -195,7 +191,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._restore_beside()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        if not skipped_steps(self.model):
+        if not skipped_steps(self._model):  # `self.model` would bring variables on JAX up to date
             self._batch, self._is_in_step = batch, False
             self._save_if_due()
             self._is_in_step = True
@@ -225,6 +221,10 @@ class Checkpoint(keras.callbacks.Callback):
         else:
             self._save(is_complete=bool(self.model.stop_training))
         self.close()
+
+    def wait(self) -> None:
+        """Waits until what has been saved is written."""
+        self._writer.wait()
 
     def close(self) -> None:
         """Waits until everything is written; for callers of a `fit` that fails."""
@@ -267,7 +267,9 @@ class Checkpoint(keras.callbacks.Callback):
             build_from_batch(self.model, batch)
             assign(self.model.metrics_variables, "metrics", saved)
 
-        SkippedSteps(self.model, self._batch, saved.content["logs"], restore_metrics)
+        # An epoch that begins within an update: its `initial_step` is where that update began.
+        begun = self._batches_before % self._accumulation if self._is_positioned else 0
+        SkippedSteps(self.model, self._batch, begun, saved.content["logs"], restore_metrics)
 
     def _restore_beside(self):
         """Restores what has been reset since `on_train_begin`: metrics, history, callbacks."""
@@ -331,7 +333,8 @@ class Checkpoint(keras.callbacks.Callback):
     def _save(self, is_complete):
         started = time.monotonic()
         model, history = self.model, self.model.history
-        metrics = self._at_end_of_steps or Metrics.of(model)
+        # At an epoch's first step they are reset, and TensorFlow may not have built them.
+        metrics = self._at_end_of_steps or (Metrics.of(model) if self._batch else Metrics())
         arrays = {
             **named_arrays(model.variables, "model"),
             **named_arrays(model.optimizer.variables, "optimizer"),

@@ -80,17 +80,18 @@ class BackgroundWriter:
 
     def write(self, arrays: Mapping[str, np.ndarray], content: dict[str, Any]) -> None:
         """Begins to write a checkpoint, after the one before it."""
-        self._finish()
+        self.wait()
         self._future = self._pool.submit(
             write_checkpoint, self._folder, arrays, content, self._keep
         )
 
     def close(self) -> None:
-        """Waits for the last one."""
-        self._finish()
+        """Waits for the last one, and ends the thread."""
+        self.wait()
         self._pool.shutdown()
 
-    def _finish(self):
+    def wait(self) -> None:
+        """Waits for the last one; warns where it could not be written."""
         future, self._future = self._future, None
         try:
             self.path = future.result() if future else self.path

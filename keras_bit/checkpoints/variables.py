@@ -15,8 +15,8 @@ from keras_bit.checkpoints.settings import refuse
 class Metrics:
     """The metrics of a model: their variables, and what they say."""
 
-    arrays: dict[str, np.ndarray]
-    logs: dict[str, Any]
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    logs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, model: keras.Model) -> "Metrics":

@@ -161,7 +161,8 @@ class HyperRuleCallback(keras.callbacks.Callback):
         # has run the end of the batch.
         remaining = self._remaining_steps - batch
         left_of_epoch = (self.params.get("steps") or math.inf) - batch
-        steps = min(self.model.steps_per_execution, remaining, left_of_epoch)
+        # Not `self.model`, which on JAX brings all variables up to date.
+        steps = min(self._model.steps_per_execution, remaining, left_of_epoch)
         if remaining <= steps < left_of_epoch:
             self._is_ending = self.model.stop_training = True
         self._functions.use(steps)

@@ -36,17 +36,24 @@ class SkippedSteps:
     Args:
         model: A compiled `keras.Model`.
         steps: Number of the epoch's first steps that are done.
+        before: Number of batches to drop before those of these steps.
         logs: What each of them returns.
         prepare: Called with the first batch, unless Keras has built the model by then (on JAX).
     """
 
     def __init__(
-        self, model: Any, steps: int, logs: dict[str, Any], prepare: Callable[[Any], None]
+        self,
+        model: Any,
+        steps: int,
+        before: int,
+        logs: dict[str, Any],
+        prepare: Callable[[Any], None],
     ) -> None:
         self.steps = steps
         self.function = real_train_function(model)
         self._model = model
         self._left = steps
+        self._before = before
         self._logs = logs
         self._prepare: Callable[[Any], None] | None = prepare
         model.train_function = self
@@ -55,7 +62,7 @@ class SkippedSteps:
         *state, batches = state_and_batches
         steps = min(self._left, self._model.steps_per_execution)
         try:
-            for _ in range(steps):
+            for _ in range(self._before + steps):
                 batch = next(batches)
                 if self._prepare and not state:
                     self._prepare(batch)
@@ -63,6 +70,7 @@ class SkippedSteps:
         except BaseException:
             self.end()
             raise
+        self._before = 0
         self._left -= steps
         if not self._left:
             self.end()

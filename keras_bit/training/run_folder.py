@@ -19,6 +19,7 @@ METRICS_FILE = "metrics.json"
 LOGS_FOLDER = "logs"
 UNFINISHED_FOLDER = "unfinished"
 CHECKPOINTS_FOLDER = "checkpoints"
+DONE_FOLDER = ".keras_bit.done"
 LOCK_FILE = ".keras_bit.lock"
 _RUN_PATTERNS = (
     MODEL_FILE,
@@ -81,6 +82,7 @@ def run_folder(
     with exclusive_lock(lock, lambda: _refuse_second_run(output)):
         folder = output / UNFINISHED_FOLDER
         try:
+            shutil.rmtree(output / DONE_FOLDER, ignore_errors=True)
             if (output / COMPLETE_FOLDER).is_dir():  # It was stopped within `_publish`.
                 shutil.rmtree(folder, ignore_errors=True)
                 os.replace(output / COMPLETE_FOLDER, folder)
@@ -123,10 +125,9 @@ def _publish(folder, output):
         if path.relative_to(output) not in names:
             path.unlink()
     _remove_empty_folders(output)
-    os.replace(complete, folder)
-    remove_checkpoints(folder / CHECKPOINTS_FOLDER)
-    _remove_run(folder)
-    _remove_if_empty(folder)
+    # Renamed first: a part of it must not be taken for an interrupted run.
+    os.replace(complete, output / DONE_FOLDER)
+    shutil.rmtree(output / DONE_FOLDER)
 
 
 def _link_or_copy(source, target):
@@ -156,7 +157,8 @@ def _has_checkpoint(folder):
 
 def _others(output):
     """What is in a folder beside an interrupted run."""
-    return [path for path in output.iterdir() if path.name not in (UNFINISHED_FOLDER, LOCK_FILE)]
+    ours = (UNFINISHED_FOLDER, DONE_FOLDER, LOCK_FILE)
+    return [path for path in output.iterdir() if path.name not in ours]
 
 
 def _run_files(folder):

@@ -86,7 +86,15 @@ def make_model(rule, optimizer=None, **options):
 
 
 def train(
-    folder, *interruptions, rule=None, endless=True, callbacks=(), every=3, close=True, **options
+    folder,
+    *interruptions,
+    rule=None,
+    endless=True,
+    callbacks=(),
+    every=3,
+    steps=None,
+    close=True,
+    **options,
 ):
     """One run of `fit`, with checkpoints if there is a folder: weights, history and model."""
     keras.utils.set_random_seed(0)
@@ -99,7 +107,8 @@ def train(
         first = checkpoint.initial_step * rule.accumulation_steps if endless else 0
     size = rule.micro_batch_size
     data = endless_batches(size, first) if endless else Batches(size)
-    steps = None if endless else 13 * rule.accumulation_steps  # more than the data have
+    if not endless:
+        steps = 13 * rule.accumulation_steps  # more than the data have
     arguments = fit_hyperrule(rule, steps, [*callbacks, *checkpoints, *interruptions])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*ran out of data")

@@ -60,6 +60,13 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert outcome(*resumed) == expected
 
 
+def test_an_epoch_may_begin_within_an_update(tmp_path):
+    options = {"rule": make_rule(20, accumulation=4), "steps": 6}
+    expected = outcome(*train(None, **options))
+    resumed = until_done(tmp_path, Interrupt(5), Interrupt(11), Interrupt(17), **options)
+    assert outcome(*resumed) == expected
+
+
 def test_a_run_without_interruption_is_not_changed(tmp_path):
     assert outcome(*train(tmp_path)) == outcome(*train(None))
 
@@ -220,6 +227,17 @@ def test_a_signal_after_a_failed_fit_is_not_swallowed(tmp_path):
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("during", ["train", "test"])
+def test_a_signal_at_the_very_first_step_is_heeded(during, tmp_path):
+    def send():
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Interrupt(0, during, action=send), every=100)
+    assert newest_checkpoint(tmp_path).content["update"] in (1, 5)
+    assert outcome(*train(tmp_path)) == outcome(*train(None))
 
 
 def test_a_second_signal_stops_at_once(tmp_path):

@@ -116,6 +116,7 @@ def test_rows_are_written_as_they_come(whole_run, photos, capsys, monkeypatch, o
     assert all(f"{index}.png" in out for index, out in zip([0, 1, 10], written, strict=False))
 
 
+@pytest.mark.slow
 def test_predict_in_a_narrow_terminal_breaks_no_path(whole_run, photos, tmp_path):
     folder = tmp_path / "a folder with a long name, spaces" / "and-hyphens-in-it"
     folder.mkdir(parents=True)

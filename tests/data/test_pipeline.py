@@ -400,6 +400,7 @@ def test_a_model_that_mixes_learns_what_one_fed_mixed_images_learns():
     np.testing.assert_allclose(in_model, losses(model), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one(two_replicas):
     def trained():
         keras.utils.set_random_seed(0)
@@ -415,6 +416,7 @@ def test_two_replicas_train_as_one(two_replicas):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_keras_on_jax_trains_and_an_interrupted_program_ends():
     # Batches in preparation must not keep the interpreter from ending.
     script = """

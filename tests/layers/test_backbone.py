@@ -350,6 +350,7 @@ def test_size_may_change_between_calls(rng):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 def test_trains_under_mirrored_strategy_as_alone(rng, two_replicas):
     images, labels = images_of(rng, 4), np.eye(4, dtype="float32")
     with two_replicas.scope():

@@ -1,5 +1,6 @@
 """Interrupted runs of `fine_tune`: what they keep, and how they resume."""
 
+import collections
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ import pytest
 
 import keras_bit
 from keras_bit.training import run_folder as folders
-from keras_bit.training.run_folder import LOCK_FILE
+from keras_bit.training.run_folder import DONE_FOLDER, LOCK_FILE
 from tests.checkpoints.runs import Interrupt, Interrupted
 from tests.processes import ROOT
 from tests.training.test_run import FILES, RULE, colors, content_of, files_in
@@ -238,26 +239,43 @@ run(data, sys.argv[1], NOTHING)
 """
 
 
+def stage_of(output):
+    """What a killed run was about, by what it left."""
+    unfinished = output / "unfinished"
+    if (output / "complete").exists():
+        return "moving the files"
+    if (unfinished / "metrics.json").exists():
+        return "saving and drawing"
+    if any((unfinished / "checkpoints").glob(".*.part")):
+        return "writing a checkpoint"
+    if any((unfinished / "checkpoints").glob("checkpoint-*")):
+        return "training on, validating or evaluating"
+    return "training up to the first checkpoint" if unfinished.exists() else "before"
+
+
 @pytest.mark.slow
-def test_killed_at_random_moments(whole, tmp_path):
-    rng = random.Random(0)
-    duration, kills, finished = 10.0, 0, 0
-    while kills < 12 or not finished:
+def test_killed_at_random_moments(whole, tmp_path, capsys):
+    rng, wanted = random.Random(0), int(os.environ.get("KERAS_BIT_KILLS", 12))
+    duration, stages, finished = 10.0, collections.Counter(), 0
+    while stages.total() < wanted or not finished:
         with subprocess.Popen(
             [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
         ) as child:
             child.stdout.readline()
             begun = time.monotonic()
             try:
-                child.wait(rng.uniform(0, duration) if kills < 12 else 120)
+                child.wait(rng.uniform(0, duration) if stages.total() < wanted else 120)
                 duration = 1.1 * (time.monotonic() - begun)
             except subprocess.TimeoutExpired:
                 child.send_signal(signal.SIGKILL)
-                kills += 1
-        if {path.name for path in tmp_path.iterdir()} <= {"unfinished", "complete", LOCK_FILE}:
-            continue
-        if not (tmp_path / "complete").exists():
+                child.wait()
+                stages[stage_of(tmp_path)] += 1
+        if (tmp_path / "metrics.json").exists() and not (tmp_path / "complete").exists():
+            shutil.rmtree(tmp_path / DONE_FOLDER, ignore_errors=True)  # as another run would
+            (tmp_path / LOCK_FILE).unlink(missing_ok=True)
             assert_equal(tmp_path, whole)
             finished += 1
             shutil.rmtree(tmp_path)
             tmp_path.mkdir()
+    with capsys.disabled():
+        print(f"\n{stages.total()} kills, {finished} runs finished as they should: {dict(stages)}")

@@ -201,6 +201,7 @@ def test_an_output_folder_that_holds_anything_is_refused_untouched(whole_run, da
     assert files_in(tmp_path) == {"notes.txt"}
 
 
+@pytest.mark.slow
 def test_overwriting_replaces_the_run_and_keeps_other_files(data, quick, tmp_path):
     keras_bit.fine_tune(data, **RULE, output=tmp_path, verbose=0)
     mine = {"notes.txt", "report/notes.txt", "logs/notes.txt"}
