@@ -191,7 +191,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._restore_beside()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        if not skipped_steps(self._model):  # `self.model` would bring variables on JAX up to date
+        if not skipped_steps(self._model):  # not `self.model`: see `_save_if_due`
             self._batch, self._is_in_step = batch, False
             self._save_if_due()
             self._is_in_step = True
@@ -314,7 +314,8 @@ class Checkpoint(keras.callbacks.Callback):
     def _save_if_due(self):
         """Saves between two updates where it is time to, and heeds a signal."""
         asked = self._signals.received
-        if (asked or self._is_due()) and is_between_updates(self._optimizer):
+        # `self.model` brings the variables up to date on JAX, those of the optimizer as well.
+        if (asked or self._is_due()) and is_between_updates(inner_optimizer(self.model)):
             self._save(is_complete=False)
             if asked:
                 self._stop()

@@ -226,13 +226,7 @@ class _Run:
         self.checkpoint = None
         self.callbacks = state
         if folder is not None:
-            self.checkpoint = Checkpoint(
-                folder / CHECKPOINTS_FOLDER,
-                callbacks=state,
-                settings=plan.settings(),
-                verbose=verbose,
-            )
-            self.checkpoint.check_settings()
+            self.checkpoint = _checkpoint(folder, plan, state, verbose)
             logs = [TensorBoard(folder / LOGS_FOLDER), HistoryFile(folder / HISTORY_FILE)]
             # First, so that the others see what it restores.
             self.callbacks = [self.checkpoint, self.progress, self.best, *logs, *callbacks]
@@ -257,6 +251,19 @@ class _Run:
         finally:
             if self.checkpoint:
                 self.checkpoint.close()
+
+
+def _checkpoint(folder, plan, callbacks, verbose):
+    """The checkpoints of a run; raises where those in the folder are another run's."""
+    settings, path = plan.settings(), folder / CHECKPOINTS_FOLDER
+    checkpoint = Checkpoint(path, callbacks=callbacks, settings=settings, verbose=verbose)
+    try:
+        checkpoint.check_settings()
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Here that is `resume=False` with `overwrite`, or --no-resume --overwrite."
+        ) from error
+    return checkpoint
 
 
 def _evaluate(data, model, splits, plan):

@@ -100,3 +100,29 @@ def test_a_run_with_damaged_files_is_an_error_that_names_the_file(run, photos):
     damaged = bytearray((run / "model.keras").read_bytes())
     damaged[100:20_000] = bytes(19_900)
     assert "must be a model that keras_bit saved" in error_of("model.keras", bytes(damaged))
+
+
+def contents(good):
+    """Other contents of a file, such as faults of disks and people leave."""
+    yield from (b"", b"\x00" * 64, b"\xff\xfe{", good[: len(good) // 2], good[:-3], b"[" * 10_000)
+    yield from (
+        b"null",
+        b"3",
+        b'"red"',
+        b"{}",
+        b"[1, 2, 3]",
+        b'[["red"]]',
+        b"NaN",
+        b'{"config": []}',
+    )
+    yield from (b'{"config": null}', b'{"config": {"image_size": "large"}}', b'{"config": {}}')
+
+
+@pytest.mark.parametrize("name", ["label_names.json", "rule.json"])
+def test_whatever_stands_in_the_file_of_a_run_the_error_names_it(run, photos, name):
+    good = (run / name).read_bytes()
+    for content in contents(good):
+        (run / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name) as error:
+            predict_files(run, photos)
+        assert "\n" not in str(error.value)

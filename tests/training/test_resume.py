@@ -138,7 +138,7 @@ def test_another_run_is_refused_with_the_differences(data, tmp_path):
         (other, {}, "data.train_fingerprint"),
         (data, {"freeze_backbone": True}, "freeze_backbone: false, now true"),
     ):
-        with pytest.raises(ValueError, match=f"resume with what it began with.*{message}"):
+        with pytest.raises(ValueError, match=f"with what it began.*{message}.*`resume=False`"):
             run(images, tmp_path, NOTHING, **changes)
     assert content_of(tmp_path / "unfinished" / "checkpoints") == before
 
