@@ -14,7 +14,7 @@ import numpy as np
 from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.core.arguments import check_boolean
 from keras_bit.core.device import current_device, runs_on_cpu, set_memory_growth
-from keras_bit.core.files import write_json
+from keras_bit.core.files import check_room, write_json
 from keras_bit.core.onednn import is_left_off
 from keras_bit.core.text import announce
 from keras_bit.core.warn import warn_caller
@@ -27,6 +27,7 @@ from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
 from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.models.classifier import BiTClassifier, compile_classifier
+from keras_bit.training.memory import FLOAT32_SIZE
 from keras_bit.training.plan import DataSummary, RunPlan
 from keras_bit.training.plan import plan as make_plan
 from keras_bit.training.progress import BestWeights, HistoryFile, Progress, TensorBoard
@@ -126,6 +127,7 @@ def fine_tune(
             interrupted run with something else; the message names the differences.
         MemoryError: With `micro_batch_size="auto"`, if not even a single image fits.
         FloatingPointError: If a loss or a weight becomes infinite or NaN.
+        OSError: If the disk has too little room for the model; the run can then be resumed.
 
     Example:
 
@@ -292,6 +294,7 @@ def _metrics(plan, history, evaluation, seconds):
 
 
 def _write(folder, plan, model, metrics):
+    check_room(folder, plan.parameters * FLOAT32_SIZE, "The model")
     # A fresh model of the same layers has no optimizer: its momentum would double the file and
     # belongs to the last update, not to the best one.
     BiTClassifier(*model.layers).save(folder / MODEL_FILE)

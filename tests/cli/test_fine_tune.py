@@ -52,10 +52,8 @@ def test_an_output_folder_in_use_is_refused_before_the_images_are_read(whole_run
     assert {path: path.stat().st_mtime_ns for path in whole_run.output.rglob("*")} == before
 
 
-@pytest.mark.parametrize(
-    "number, code",
-    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_stops_quietly_and_resumes(number, code, photos, tmp_path, capsys):
     settings = ("--schedule-length", "12", "--steps-per-epoch", "2", "--learning-rate", "0.02")
     arguments = ("fine-tune", photos, *TINY, *settings, "--output", tmp_path / "output")

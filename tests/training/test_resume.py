@@ -23,7 +23,7 @@ from tests.checkpoints.runs import Interrupt, Interrupted
 from tests.processes import ROOT
 from tests.training.test_run import FILES, RULE, colors, content_of, files_in
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 NETWORK = {"depth": (1, 1, 1, 1), "width": 1 / 8}
 
@@ -93,7 +93,7 @@ def assert_equal(output, whole):
 @pytest.mark.parametrize(
     "moments",
     [
-        pytest.param([(3, "train")], marks=pytest.mark.slow),
+        [(3, "train")],
         [(5, "test"), (7, "train"), (12, "test")],
     ],
 )
@@ -143,7 +143,6 @@ def test_another_run_is_refused_with_the_differences(data, tmp_path):
     assert content_of(tmp_path / "unfinished" / "checkpoints") == before
 
 
-@pytest.mark.slow
 def test_resume_can_be_forbidden_and_asked_for(data, tmp_path):
     with pytest.raises(FileNotFoundError, match="`resume=True` needs an interrupted run"):
         run(data, tmp_path, NOTHING, resume=True)
@@ -160,7 +159,6 @@ def test_resume_can_be_forbidden_and_asked_for(data, tmp_path):
     assert run(data, tmp_path / "second", NOTHING, resume=True).history["updates"] == [5, 10, 12]
 
 
-@pytest.mark.slow
 def test_the_finished_run_stays_until_the_new_one_is_complete(data, tmp_path):
     run(data, tmp_path, NOTHING)
     before = content_of(tmp_path)
@@ -174,7 +172,6 @@ def test_the_finished_run_stays_until_the_new_one_is_complete(data, tmp_path):
     assert FILES <= files_in(tmp_path) and not (tmp_path / "unfinished").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0, 3, 9])
 def test_stopped_while_its_files_are_moved(data, whole, moment, tmp_path, monkeypatch):
     run(data, tmp_path, NOTHING, seed=1, report=False)
@@ -201,12 +198,30 @@ def test_stopped_while_its_files_are_moved(data, whole, moment, tmp_path, monkey
     assert_equal(tmp_path, whole)
 
 
-@pytest.mark.slow
 def test_copies_do_where_there_are_no_links(data, whole, tmp_path, monkeypatch):
     def refuse(*paths):
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", refuse)
+    run(data, tmp_path, NOTHING)
+    assert_equal(tmp_path, whole)
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(data, whole, tmp_path, monkeypatch):
+    usage, free = shutil.disk_usage(tmp_path), [10**9]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=free[0]))
+    evaluate = sys.modules["keras_bit.training.run"]._evaluate
+
+    def evaluate_and_fill(*arguments):
+        free[0] = 10
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(sys.modules["keras_bit.training.run"], "_evaluate", evaluate_and_fill)
+    with pytest.raises(OSError, match="The model takes .* has 10 bytes free. Make room"):
+        run(data, tmp_path, NOTHING)
+    assert folders.describe_interrupted(tmp_path) == "the same command resumes after update 12"
+    monkeypatch.undo()
+    keras.backend.clear_session(free_memory=False)
     run(data, tmp_path, NOTHING)
     assert_equal(tmp_path, whole)
 
@@ -253,7 +268,6 @@ def stage_of(output):
     return "training up to the first checkpoint" if unfinished.exists() else "before"
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments(whole, tmp_path, capsys):
     rng, wanted = random.Random(0), int(os.environ.get("KERAS_BIT_KILLS", 12))
     duration, stages, finished = 10.0, collections.Counter(), 0
