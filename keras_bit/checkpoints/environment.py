@@ -2,15 +2,13 @@
 
 import importlib
 import os
-import pathlib
 import platform
 
 import keras
 
 from keras_bit.core.device import current_device
-from keras_bit.core.onednn import VARIABLE
+from keras_bit.core.onednn import CPUINFO, VARIABLE
 
-CPUINFO = pathlib.Path("/proc/cpuinfo")
 _PROCESSOR_FACTS = ("model name", "cpu family", "model", "stepping")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_bit.core.device import available_memory
-from keras_bit.core.files import check_room, crc32c
+from keras_bit.core.files import check_room, crc32c, sync
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.core.text import list_some, readable_size
 from keras_bit.core.warn import warn_caller
@@ -240,8 +240,7 @@ def _open_synced(path):
     """A new file whose content outlives a power failure if the later renaming does."""
     with open(path, "wb") as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
+    sync(path)
 
 
 def _store_resized(split, edge, name, store):

@@ -151,10 +151,11 @@ def fine_tune(
         keras.utils.set_random_seed(plan.seed)
         model = plan.build_classifier()
         splits = cache_splits(data, plan.rule, plan.cache_dir)
-        history = run.train(model, run.pipelines(splits))
+        pipelines = run.pipelines(splits)
+        history = run.train(model, pipelines)
         announce("Evaluating the best weights.", verbose)
         model.set_weights(run.best.best_weights)
-        evaluation = _evaluate(data, model, splits, plan)
+        evaluation = _evaluate(data, model, splits, pipelines)
         metrics = _metrics(plan, history, evaluation, run.progress.seconds)
         if folder is not None:
             drawing = " and drawing the report" if report else ""
@@ -268,9 +269,9 @@ def _checkpoint(folder, plan, callbacks, verbose):
     return checkpoint
 
 
-def _evaluate(data, model, splits, plan):
+def _evaluate(data, model, splits, pipelines):
     """The model's answers on the validation images, read once."""
-    _, test = make_pipelines(splits, data.num_classes, plan.rule)
+    _, test = pipelines
     logits = np.asarray(model.predict(test, verbose=0))
     return Evaluation(splits.test.labels, logits, data.label_names, splits.test.names)
 

@@ -53,11 +53,10 @@ def outcome(output):
     """What two equal runs leave, less what tells the time."""
     output = pathlib.Path(output)
     metrics = json.loads((output / "metrics.json").read_text())
-    del metrics["training_seconds"]
+    seconds = metrics.pop("training_seconds")
     model = keras.models.load_model(output / "model.keras")
     pictures = {path.name: path.read_bytes() for path in (output / "report").iterdir()}
     page = (output / "report.html").read_text()
-    seconds = json.loads((output / "metrics.json").read_text())["training_seconds"]
     return {
         "history": (output / "history.csv").read_text(),
         "metrics": metrics,

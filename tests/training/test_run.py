@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_bit
+from keras_bit.checkpoints.files import newest_checkpoint
 from keras_bit.core import device
 from keras_bit.core.device import Device
 from keras_bit.evaluation import report
@@ -264,6 +265,10 @@ def test_nan_in_the_last_validation_alone_fails_the_run(data, quick, tmp_path):
     settings = {"callbacks": [RuinWeights("bias")], "output": tmp_path, "verbose": 0}
     with pytest.raises(FloatingPointError, match="validation loss has become nan by update 12"):
         keras_bit.fine_tune(data, **RULE, **settings)
+    # What was best before is kept in the checkpoint, and no model that is NaN.
+    kept = newest_checkpoint(tmp_path / "unfinished" / "checkpoints").arrays
+    best = [array for name, array in kept.items() if "best_weights" in name]
+    assert best and all(np.isfinite(array).all() for array in best)
     assert not (tmp_path / "model.keras").exists()
 
 
