@@ -37,7 +37,7 @@ def begin(callback, network):
 
 
 def ours(network, waits):
-    """Saves before every step; `waits` until all is written, or until training goes on."""
+    """Saves before every step; `waits` until all is written, or until training continues."""
     checkpoint = keras_bit.Checkpoint(tempfile.mkdtemp(), every=1, verbose=False)
     begin(checkpoint, network)
     steps = itertools.count(1)
@@ -64,12 +64,12 @@ def orbax(network, waits):
 
 def contenders(network):
     found = {
-        f"{OWN}, until training goes on": lambda: ours(network, waits=False),
+        f"{OWN}, until training continues": lambda: ours(network, waits=False),
         f"{OWN}, until it is on the disk": lambda: ours(network, waits=True),
         "BackupAndRestore": lambda: backup_and_restore(network),
     }
     if importlib.util.find_spec("orbax"):
-        found["OrbaxCheckpoint, until training goes on"] = lambda: orbax(network, waits=False)
+        found["OrbaxCheckpoint, until training continues"] = lambda: orbax(network, waits=False)
         found["OrbaxCheckpoint, until it is on the disk"] = lambda: orbax(network, waits=True)
     return found
 

@@ -64,7 +64,7 @@ class Checkpoint(keras.callbacks.Callback):
     Saves are made between two whole updates, never within an accumulation; on SIGTERM and Ctrl-C,
     after the step under way, at once.
 
-    A data set that each epoch reads anew must give the same batches again. An endless one must
+    A data set that each epoch reads again must give the same batches again. An endless one must
     start where the resumed epoch does, which `initial_step` tells:
 
     ```python
@@ -107,7 +107,7 @@ class Checkpoint(keras.callbacks.Callback):
         ValueError: If an argument is out of range; from `fit`, if the checkpoint is that of
             another model or other settings, or the model has not been built.
 
-    Warns where a save fails (a full disk, say), and training goes on; where a checkpoint is
+    Warns where a save fails (a full disk, say), and training continues; where a checkpoint is
     damaged; and where `fit` resumes after the first epoch though `initial_step` was not asked for.
     """
 
@@ -201,7 +201,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_test_begin(self, logs: dict | None = None) -> None:
         if self._signals is None:
             return  # `evaluate` by itself
-        # All steps of the epoch are done; validation is going to use the metrics anew.
+        # All steps of the epoch are done; validation is going to use the metrics again.
         self._finish_steps()
         self._at_end_of_steps = Metrics.of(self.model)
         self._save_if_due()
@@ -251,7 +251,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self._batches_before and not self._is_positioned:
             warn_caller(
                 f"Training resumes with epoch {self._epoch + 1}, the data set with its first "
-                "batch. That is right where each epoch reads it anew; else let it begin with "
+                "batch. That is right where each epoch reads it again; else let it begin with "
                 "`pipelines(..., initial_step=checkpoint.initial_step)`, or `skip` those batches."
             )
         if others := differences(content["environment"], environment()):

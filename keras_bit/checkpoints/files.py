@@ -96,7 +96,7 @@ class BackgroundWriter:
         try:
             self.path = future.result() if future else self.path
         except OSError as error:
-            warn_caller(f"The state of training could not be saved; training goes on. {error}")
+            warn_caller(f"The state of training could not be saved; training continues. {error}")
 
 
 def newest_checkpoint(folder: pathlib.Path) -> Saved | None:

@@ -62,7 +62,7 @@ def refuse(path: pathlib.Path, found: list[str]) -> None:
         raise ValueError(
             "A run must resume with what it began with. Received: another model or other settings "
             f"than {path} was made with ({list_differences(found)}). Choose another folder, or "
-            "remove this one to begin anew."
+            "remove this one to start again."
         )
 
 

@@ -68,7 +68,7 @@ class StopSignals:
             self.act(number)
 
     def _is_in_fit(self, frame):
-        """Whether `fit` goes on: after an error in it nobody removes this."""
+        """Whether `fit` still runs: after an error in it nobody removes this."""
         while frame is not None:
             if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self._model:
                 return True

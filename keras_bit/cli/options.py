@@ -79,7 +79,7 @@ def add_output_options(parser: Any, folder: str) -> None:
     parser.add_argument("--output", type=path, default=folder, metavar="FOLDER", help=text)
     text = "replace the run in the output folder"
     parser.add_argument("--overwrite", action="store_true", help=text)
-    text = "begin anew where the folder holds an interrupted run, with --overwrite"
+    text = "start again where the folder holds an interrupted run, with --overwrite"
     parser.add_argument("--no-resume", dest="resume", action="store_const", const=False, help=text)
     parser.set_defaults(resume=AUTO, kept=_kept)
 

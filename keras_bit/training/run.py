@@ -101,7 +101,7 @@ def fine_tune(
             it are replaced when the new run is complete; other files stay.
         resume: `"auto"` resumes an interrupted run in `output`, which must have been begun with
             the same data, plan and callbacks: it ends with the weights, history and report of a
-            run that nothing interrupted. `True` does so or fails; `False` begins anew, and with
+            run that nothing interrupted. `True` does so or fails; `False` starts again, and with
             `overwrite` where there is one.
         report: Whether to draw the report.
         callbacks: Further callbacks for `fit`.

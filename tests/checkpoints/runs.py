@@ -25,7 +25,7 @@ def endless_batches(size, first=0):
 
 
 class Batches(keras.utils.PyDataset):
-    """The batches that an epoch reads anew."""
+    """The batches that an epoch reads again."""
 
     def __init__(self, size):
         super().__init__()

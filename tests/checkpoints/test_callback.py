@@ -336,7 +336,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path):
     assert outcome(*resumed) == outcome(*train(None))
 
 
-def test_where_all_are_damaged_training_begins_anew(tmp_path):
+def test_where_all_are_damaged_training_starts_again(tmp_path):
     interrupted(tmp_path)
     for path in tmp_path.iterdir():
         (path / "manifest.json").write_text("{")
@@ -354,7 +354,7 @@ def test_a_full_disk_is_warned_of_and_training_goes_on(tmp_path, monkeypatch):
         free[0] = 10 if epoch < 5 else 10**9
 
     room = keras.callbacks.LambdaCallback(on_epoch_begin=make_room)
-    with pytest.warns(UserWarning, match="could not be saved; training goes on. .*10 bytes free"):
+    with pytest.warns(UserWarning, match="could not be saved; training continues. .*10 bytes free"):
         result = train(tmp_path, room)
     assert outcome(*result) == outcome(*train(None))
     assert newest_checkpoint(tmp_path).content["update"] == 43
@@ -382,7 +382,7 @@ def test_another_processor_is_warned_of(tmp_path, monkeypatch):
         train(tmp_path)
 
 
-def test_a_data_set_that_begins_anew_is_warned_of(tmp_path):
+def test_a_data_set_that_starts_again_is_warned_of(tmp_path):
     interrupted(tmp_path)
     rule = make_rule()
     with pytest.warns(UserWarning, match="initial_step=checkpoint.initial_step"):
