@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_bit.core.files import check_room, checksum, sync, wrap_read_errors
+from keras_bit.core.files import check_room, checksum, read_json, sync, wrap_read_errors
 from keras_bit.core.warn import warn_caller
 
 FORMAT_VERSION = 1
@@ -111,8 +111,8 @@ def newest_checkpoint(folder: pathlib.Path) -> Saved | None:
 
 def read_checkpoint(path: pathlib.Path) -> Saved:
     """Reads one checkpoint; raises a ValueError where a length or checksum is not the stated."""
-    with wrap_read_errors(path, "an undamaged checkpoint"):
-        manifest = json.loads((path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    with wrap_read_errors(path, "A run resumes from an undamaged checkpoint", advice=""):
+        manifest = read_json(path / MANIFEST_FILE)
         if manifest["format"] != FORMAT_VERSION:
             raise ValueError(f"format {manifest['format']}, not {FORMAT_VERSION}")
         if manifest.pop("crc32c") != _checksum_of(manifest):
@@ -142,11 +142,15 @@ def _number(path):
 
 
 def _write_arrays(path, arrays):
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     # NumPy's part of safetensors does not know the types of ml_dtypes, such as bfloat16.
     plain = {name: array.view(stored_dtype(array.dtype)) for name, array in arrays.items()}
-    save_file(plain, path)
+    try:
+        save_file(plain, path)
+    except SafetensorError as error:  # a disk that is full, for one
+        raise OSError(f"{path} cannot be written: {error}") from error
     sync(path)
 
 

@@ -17,7 +17,7 @@ DECISIONS = (
     "warmup random_crop random_flip preset freeze_backbone remat dtype steps_per_epoch cache_dir "
     "seed"
 ).split()
-DATA_OPTIONS = ("validation_split", "seed", "min_edge", "examples_per_class")
+DATA_OPTIONS = ("validation_split", "seed", "min_edge", "examples_per_class", "damaged")
 
 
 def add_command(
@@ -82,6 +82,12 @@ def add_output_options(parser: Any, folder: str) -> None:
     text = "start again where the folder holds an interrupted run, with --overwrite"
     parser.add_argument("--no-resume", dest="resume", action="store_const", const=False, help=text)
     parser.set_defaults(resume=AUTO, kept=_kept)
+
+
+def add_damaged(add: Callable[..., Any]) -> None:
+    """Adds `--damaged`."""
+    text = "skip damaged JPEG files, or keep them as far as they can be decoded (default: skip)"
+    add("--damaged", type=damaged, metavar="skip|keep", help=text)
 
 
 def add_from_scratch(parser: Any) -> None:
@@ -199,6 +205,12 @@ def preset(text: str) -> str:
     return text
 
 
+def damaged(text: str) -> str:
+    if text not in ("skip", "keep"):
+        raise argparse.ArgumentTypeError(f"must be skip or keep. Received: {text!r}")
+    return text
+
+
 def depth(text: str) -> int | tuple[int, ...]:
     rule = "50, 101, 152, or the units of the four blocks such as 1,1,1,1"
     if "," not in text:
@@ -233,6 +245,7 @@ def _add_data_options(parser):
     add("--examples-per-class", type=integer, metavar="N", help=text)
     text = "skip images with a shorter edge (default: 0)"
     add("--min-edge", type=integer, metavar="PIXELS", help=text)
+    add_damaged(add)
     text = "decides split, order, augmentation and initial weights (default: 0)"
     add("--seed", type=integer, metavar="N", help=text)
 

@@ -10,7 +10,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from keras_bit.cli.console import complain, make_console, track, write
-from keras_bit.cli.options import add_command, add_quiet, path, positive
+from keras_bit.cli.options import add_command, add_damaged, add_quiet, given, path, positive
 
 if TYPE_CHECKING:
     from keras_bit.evaluation import FilePrediction
@@ -36,6 +36,7 @@ def add(commands: Any) -> None:
     parser.add_argument("images", type=path, metavar="IMAGE", nargs="+", help=text)
     text = "classes per image (default: 3)"
     parser.add_argument("--top", type=positive, default=3, metavar="N", help=text)
+    add_damaged(parser.add_argument)
     add = parser.add_mutually_exclusive_group().add_argument
     add("--json", action="store_true", help="print JSON")
     add("--csv", action="store_true", help="print CSV, one row for each image and class")
@@ -52,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     with console.status("Looking for images"):
         files = find_images(arguments.images, "IMAGE")
     predictions: Iterable[FilePrediction]
-    predictions = track(console, saved.predict(files, arguments.top), len(files), "Images")
+    predictions = saved.predict(files, arguments.top, **given(arguments, ("damaged",)))
+    predictions = track(console, predictions, len(files), "Images")
     if sys.stdout.isatty():  # elsewhere the rows are written as they come
         predictions = list(predictions)
     failed: list[FilePrediction] = []

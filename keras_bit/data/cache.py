@@ -9,9 +9,7 @@ import shutil
 import threading
 import time
 import uuid
-import zipfile
-import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +20,15 @@ from keras_bit.core.locks import exclusive_lock
 from keras_bit.core.text import list_some, readable_size
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import Split
+from keras_bit.data.images import is_damaged
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 IMAGES_FILE = "images.npy"
 INDEX_FILE = "index.npz"
 NAMED_IN_WARNING = 5
 TENSOR_ALIGNMENT = 64  # bytes; so are arrays in .npy files
 WRITE_BACK_CHUNK = 2**25  # bytes
 RESIZE_CHUNK = 4  # images, one after another in a thread
-_DAMAGED = (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error)
 PROGRESS_DELAY = 1.0  # seconds that a build must take before it shows a bar
 
 
@@ -42,10 +40,19 @@ class CachedImages:
     rows: np.ndarray  # int64 (count,), where the readable images lie in `images`, ascending
     labels: np.ndarray  # int32 (count,), of the readable images, as are the names
     names: tuple[str, ...]
+    checksums: np.ndarray  # uint32 (count,), crc32c of the readable images
     skipped: tuple[tuple[str, str], ...]  # name and reason of each unreadable image
+    damaged: tuple[tuple[str, str], ...]  # name and reason of those readable in part, and kept
 
     def __len__(self):
         return len(self.rows)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of pixels and labels, wherever and however old the files are."""
+        digest = hashlib.blake2b(self.labels.astype("<i4").tobytes(), digest_size=16)
+        digest.update(self.checksums.astype("<u4").tobytes())
+        return digest.hexdigest()
 
     def take(self, indices: npt.ArrayLike) -> np.ndarray:
         """The readable images at these indices, uint8 `(len(indices), edge, edge, 3)`."""
@@ -68,7 +75,8 @@ def cache_images(
 ) -> CachedImages:
     """Decodes every image of `split`, resizes it to `edge` x `edge`, and keeps the result.
 
-    Images that cannot be decoded are skipped with one warning, also on later use of the cache. In
+    One warning, also on later use of the cache, names the images that cannot be decoded, which are
+    skipped, and those that are damaged, which are skipped or kept as the split has it. In
     `cache_dir` each cache is a sub-folder named by `name`, such as `"train"`, `edge` and a hash of
     `split.fingerprint`, `edge` and the format; it gets its name only when it is complete. With
     `None` the array stays in memory. Errors are those of `pipelines`.
@@ -76,16 +84,15 @@ def cache_images(
     if not len(split):
         raise ValueError(f"The {name} split must hold at least one image. Received: none")
     if cache_dir is None:
-        images, rows, labels, skipped = _build_in_memory(split, edge, name)
+        images, stored = _build_in_memory(split, edge, name)
     else:
-        images, rows, labels, skipped = _load_or_build(split, edge, name, pathlib.Path(cache_dir))
-    if skipped:
-        warn_caller(
-            f"{len(skipped)} of {len(split)} {name} images could not be read and are "
-            f"skipped: {_listed(skipped)}"
-        )
-    names = tuple(split.names[row] for row in rows.tolist())
-    return CachedImages(images, rows, labels, names, skipped)
+        images, stored = _load_or_build(split, edge, name, pathlib.Path(cache_dir))
+    skipped, damaged = _faulty(split, stored)
+    if skipped or damaged:
+        warn_caller(_describe(skipped, damaged, f"{len(split)} {name}"))
+    names = tuple(split.names[row] for row in stored.rows.tolist())
+    labels = split.labels[stored.rows]
+    return CachedImages(images, stored.rows, labels, names, stored.checksums, skipped, damaged)
 
 
 def resize(image: np.ndarray, edge: int) -> np.ndarray:
@@ -115,13 +122,20 @@ def _build_in_memory(split, edge, name):
     memory = np.empty(size + TENSOR_ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % TENSOR_ALIGNMENT  # aligned, TensorFlow takes it without a copy
     images = memory[start : start + size].reshape(len(split), edge, edge, 3)
-    rows, skipped = _store_resized(split, edge, name, images.__setitem__)
-    return images, rows, split.labels[rows], skipped
+    return images, _store_resized(split, edge, name, images.__setitem__)
+
+
+def folder_of(
+    split: Split | Any, edge: int, name: str, cache_dir: str | os.PathLike
+) -> pathlib.Path:
+    """The folder that the cache of a split has, or will have."""
+    key = f"{FORMAT_VERSION}|{edge}|{split.fingerprint}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:20]
+    return pathlib.Path(cache_dir, f"{name}-{edge}-{digest}")
 
 
 def _load_or_build(split, edge, name, cache_dir):
-    key = f"{FORMAT_VERSION}|{edge}|{split.fingerprint}"
-    folder = cache_dir / f"{name}-{edge}-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+    folder = folder_of(split, edge, name, cache_dir)
     cached = _load(folder, split, edge)
     if cached is None:
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -141,25 +155,26 @@ def _load_or_build(split, edge, name, cache_dir):
 
 
 def _load(folder, split, edge):
-    """Images, rows, labels and what was skipped; `None` where the cache is missing or damaged."""
+    """Images and what is known of them; `None` where the cache is missing or damaged."""
     try:
         images = np.load(folder / IMAGES_FILE, mmap_mode="c")  # never written; DLPack refuses "r"
         size = os.path.getsize(folder / IMAGES_FILE)
         with open(folder / INDEX_FILE, "rb") as file, np.load(file) as index:
-            rows, labels, checksums = index["rows"], index["labels"], index["checksums"]
-            skipped = tuple(zip(index["names"].tolist(), index["reasons"].tolist(), strict=True))
+            labels, stored = index["labels"], _Stored(*(index[part] for part in _Stored._fields))
         intact = (
             images.shape == (len(split), edge, edge, 3)
             and images.dtype == np.uint8
             and size == images.offset + images.nbytes
-            and rows.shape == checksums.shape == (len(split) - len(skipped),)
-            and np.all(np.diff(rows, prepend=-1, append=len(split)) > 0)
-            and np.array_equal(labels, split.labels[rows])
-            and all(crc32c(images[row]) == sum for row, sum in zip(rows, checksums, strict=True))
+            and stored.rows.shape == stored.checksums.shape
+            and stored.faulty.shape == stored.reasons.shape
+            and np.array_equal(np.union1d(stored.rows, stored.faulty), np.arange(len(split)))
+            and np.all(np.diff(stored.rows) > 0)
+            and np.array_equal(labels, split.labels[stored.rows])
+            and all(crc32c(images[row]) == sum for row, sum in zip(*stored[:2], strict=True))
         )
-    except _DAMAGED:
+    except Exception:  # NumPy raises much over damaged files: TokenError, zlib.error
         return None
-    return (images.view(np.ndarray), rows, labels, skipped) if intact else None
+    return (images.view(np.ndarray), stored) if intact else None
 
 
 def _only_builder(folder):
@@ -190,11 +205,9 @@ def _build_on_disk(split, edge, name, folder):
     scratch = folder.with_name(f".{folder.name}.part-{uuid.uuid4().hex}")
     scratch.mkdir()
     try:
-        rows, skipped, checksums = _write_images(split, edge, name, scratch / IMAGES_FILE)
-        names, reasons = np.array(skipped, str).reshape(-1, 2).T
+        stored = _write_images(split, edge, name, scratch / IMAGES_FILE)
         with _open_synced(scratch / INDEX_FILE) as file:
-            index = {"rows": rows, "labels": split.labels[rows], "checksums": checksums[rows]}
-            np.savez(file, **index, names=names, reasons=reasons)
+            np.savez(file, labels=split.labels[stored.rows], **stored._asdict())
         try:
             os.rename(scratch, folder)
         except OSError:
@@ -208,7 +221,6 @@ def _write_images(split, edge, name, path):
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(split), edge, edge, 3)}
     row_size = cache_size(1, edge)
     chunk_rows = max(1, WRITE_BACK_CHUNK // row_size)
-    checksums = np.zeros(len(split), np.uint32)
     lock = threading.Lock()
     with _open_synced(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -216,16 +228,15 @@ def _write_images(split, edge, name, path):
 
         def store(row, image):
             end = start + (row + 1) * row_size
-            checksums[row] = crc32c(image)
             with lock:
                 file.seek(end - row_size)
                 file.write(image)
             if (row + 1) % chunk_rows == 0:
                 _start_write_back(file, end - chunk_rows * row_size, end)
 
-        rows, skipped = _store_resized(split, edge, name, store)
+        stored = _store_resized(split, edge, name, store)
         file.truncate(start + len(split) * row_size)
-    return rows, skipped, checksums
+    return stored
 
 
 def _start_write_back(file, start, end):
@@ -243,19 +254,60 @@ def _open_synced(path):
     sync(path)
 
 
+class _Stored(NamedTuple):
+    """What is known of the images of a split beside their pixels, as in the index of a cache."""
+
+    rows: np.ndarray  # int64, of the readable images
+    checksums: np.ndarray  # uint32, of the same
+    faulty: np.ndarray  # int64, rows of the unreadable and the damaged images
+    reasons: np.ndarray  # strings, of the same
+
+
 def _store_resized(split, edge, name, store):
-    """Calls `store(row, resized image)` for each readable image; returns rows and skipped."""
+    """Calls `store(row, resized image)` for each readable image; returns what is known of them."""
 
     def work(row, image):  # stores at once, while the image is in the cache of this thread's core
-        store(row, resize(image, edge))
-        return True
+        resized = resize(image, edge)
+        store(row, resized)
+        return crc32c(resized)
 
     with contextlib.closing(split.map_indexed(work, RESIZE_CHUNK)) as results:
-        stored = np.array(list(_with_progress(results, len(split), name)), bool)
-    skipped = tuple((split.names[row], str(split.errors[row])) for row in np.flatnonzero(~stored))
-    if not stored.any():
+        checksums = list(_with_progress(results, len(split), name))
+    rows = np.array([row for row, sum in enumerate(checksums) if sum is not None], np.int64)
+    faulty = np.array(sorted(split.errors), np.int64)
+    reasons = np.array([split.errors[row] for row in faulty.tolist()], str)
+    stored = _Stored(rows, np.array(checksums)[rows].astype(np.uint32), faulty, reasons)
+    if not len(rows):
+        skipped, _ = _faulty(split, stored)
         raise ValueError(f"No image of the {name} split could be read: {_listed(skipped)}")
-    return np.flatnonzero(stored), skipped
+    return stored
+
+
+def _faulty(split, stored):
+    """`(name, reason)` of the images that are skipped, and of those that are damaged but kept."""
+    kept = set(stored.rows.tolist())
+    skipped: list[tuple[str, str]] = []
+    damaged: list[tuple[str, str]] = []
+    for row, reason in zip(stored.faulty.tolist(), stored.reasons.tolist(), strict=True):
+        (damaged if row in kept else skipped).append((split.names[row], reason))
+    return tuple(skipped), tuple(damaged)
+
+
+def _describe(skipped, damaged, images):
+    """The warning of what is skipped and of what is damaged of `images`, such as "9 train"."""
+    kinds = {
+        "could not be read and are skipped": [each for each in skipped if not is_damaged(each[1])],
+        'are damaged and are skipped, but for `damaged="keep"`': [
+            each for each in skipped if is_damaged(each[1])
+        ],
+        "are damaged and are kept as far as they can be decoded": damaged,
+    }
+    sentences = [
+        f"{len(listed)} of {images} images {what}: {_listed(listed)}"
+        for what, listed in kinds.items()
+        if listed
+    ]
+    return ". ".join(sentences)
 
 
 def _with_progress(items, total, name):

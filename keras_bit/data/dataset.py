@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_bit.data.images import decode_image, threaded_map, try_read
+from keras_bit.data.images import check_damaged, threaded_map, try_transform
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -27,7 +28,8 @@ class Split(ABC):
         names: Tuple of `n` strings that tell the images apart: paths, or such as
             `"cats_vs_dogs/train/17"`.
         labels: Class ids, read-only `np.int32` array of shape `(n,)`.
-        errors: Dict from an image's index to why the last `map` could not decode it.
+        errors: Dict from an image's index to why the last `map` could not decode it, or what of it
+            was damaged.
     """
 
     def __init__(self, names: Iterable[str], labels: npt.ArrayLike):
@@ -63,9 +65,15 @@ class Split(ABC):
 
     @abstractmethod
     def map_indexed(
-        self, transform: Callable[[int, np.ndarray], Any], chunk_size: int = 1
+        self,
+        transform: Callable[[int, np.ndarray], Any],
+        chunk_size: int = 1,
+        indices: range | None = None,
     ) -> Generator[Any, None, None]:
-        """`map` with `transform(index, image)`; a thread takes `chunk_size` images together."""
+        """`map` with `transform(index, image)`; a thread takes `chunk_size` images together.
+
+        With `indices` it is that of these images only; no other one is decoded.
+        """
 
     @abstractmethod
     def _identity(self) -> Iterator[bytes]:
@@ -75,26 +83,50 @@ class Split(ABC):
 class OrderedSplit(Split):
     """Images that their source gives in the order of the split, encoded or not."""
 
-    _decode: Callable[[Any], np.ndarray] = staticmethod(decode_image)
-
     def map_indexed(
-        self, transform: Callable[[int, np.ndarray], Any], chunk_size: int = 1
+        self,
+        transform: Callable[[int, np.ndarray], Any],
+        chunk_size: int = 1,
+        indices: range | None = None,
     ) -> Generator[Any, None, None]:
+        indices = range(len(self)) if indices is None else indices
+
         def work(item):
             index, source = item
-            image, reason = try_read(self._decode, source)
-            return (None, reason) if image is None else (transform(index, image), None)
+            return self._try_transform(source, partial(transform, index))
 
-        with closing(threaded_map(work, enumerate(self._sources()), chunk_size)) as results:
-            for index, (result, reason) in enumerate(results):
+        ends = indices.start, indices.stop, indices.step
+        sources = islice(enumerate(self._sources()), *ends)
+        with closing(threaded_map(work, sources, chunk_size)) as results:
+            for index, (result, reason) in zip(indices, results, strict=True):
                 self.errors.pop(index, None)
                 if reason is not None:
                     self.errors[index] = reason
                 yield result
 
     @abstractmethod
+    def _try_transform(
+        self, source: Any, transform: Callable[[np.ndarray], Any]
+    ) -> tuple[Any, str | None]:
+        """`(transform(image), None)`, or what `images.try_transform` returns of faulty ones."""
+
+    @abstractmethod
     def _sources(self) -> Iterator[Any]:
-        """Yields what `_decode` takes, for every image in order."""
+        """Yields what `_try_transform` takes, for every image in order."""
+
+
+class EncodedSplit(OrderedSplit):
+    """Images in files, or encoded as in files; of damaged ones `damaged` decides."""
+
+    def __init__(self, names: Iterable[str], labels: npt.ArrayLike, damaged: str):
+        super().__init__(names, labels)
+        self._damaged = check_damaged(damaged)
+
+    def _identity(self):
+        yield self._damaged.encode()
+
+    def _try_transform(self, source, transform):
+        return try_transform(source, transform, self._damaged)
 
 
 @dataclass(frozen=True, eq=False)

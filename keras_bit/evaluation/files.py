@@ -87,7 +87,7 @@ def is_image(path: str | os.PathLike) -> bool:
 def _meant(text: str) -> Iterator[str] | None:
     """The files that a folder or a pattern means; `None` where the text names a file."""
     if os.path.isdir(text):
-        return map(str, walk_files(text))
+        return walk_files(text)
     if glob.has_magic(text) and not os.path.lexists(text):
         return _matching(text)
     return None
@@ -102,10 +102,10 @@ def _matching(pattern: str) -> Iterator[str]:
             yield from () if parts[split:] else (found,)
             continue
         for path in walk_files(found):
-            below = path.relative_to(found).parts
+            below = pathlib.PurePath(path).relative_to(found).parts
             ends = range(1, len(below) + 1)  # of those that match a folder, too
             if not parts[split:] or any(_fits(below[:end], parts[split:]) for end in ends):
-                yield str(path)
+                yield path
 
 
 def _glob(parts: Sequence[str]) -> list[str]:

@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
-import json
 import mimetypes
 import os
 import pathlib
@@ -14,22 +14,27 @@ import keras
 import numpy as np
 
 from keras_bit.core.arguments import check_integer
-from keras_bit.core.device import set_memory_growth
-from keras_bit.core.files import wrap_read_errors
+from keras_bit.core.device import is_out_of_memory, set_memory_growth
+from keras_bit.core.files import check_zip, fault_of, read_json, wrap_read_errors
+from keras_bit.core.text import list_some
+from keras_bit.core.warn import warn_caller
 from keras_bit.data.cache import resize
-from keras_bit.data.images import decode_image, threaded_map, try_read
+from keras_bit.data.images import SKIP, check_damaged, threaded_map, try_read, try_transform
 from keras_bit.evaluation.evaluation import probabilities_of
 from keras_bit.evaluation.files import find_images, is_image
 from keras_bit.hyperrule.rule import HyperRule
 
 # Also registers what saved models hold, in the command too.
 from keras_bit.models.classifier import has_finite_weights
+from keras_bit.models.fold import holds_backbone
 
 MODEL_FILE = "model.keras"
 LABELS_FILE = "label_names.json"
 RULE_FILE = "rule.json"
 COMPLETE_FOLDER = "complete"  # of a run's output, while its files replace those of another run
 BATCH_SIZE = 32
+_NAMED = 3
+_AGAIN = "Copy the run again, or train again."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +44,8 @@ class FilePrediction:
     Attributes:
         file: Path of the file, as it was given.
         classes: Pairs of a class's name and its probability, the most probable first; empty where
-            the file cannot be read.
-        error: Why the file cannot be read, or `None`.
+            the file cannot be read, or is skipped for it is damaged.
+        error: Why that is so, or `None`.
     """
 
     file: str
@@ -55,33 +60,35 @@ class SavedRun:
     model_file: pathlib.Path
     label_names: tuple[str, ...]
     rule: HyperRule
+    name: str = "run"  # of the argument, in errors
 
     @classmethod
     def open(cls, run: str | os.PathLike, name: str = "run") -> "SavedRun":
         """Returns the run in a folder, or of a `model.keras`; errors call the argument `name`."""
         path = pathlib.Path(run)
+        must = f"`{name}` must be the output folder of a run, or the {MODEL_FILE} in it. Received:"
         if fault := _fault_of(path):
-            raise FileNotFoundError(
-                f"`{name}` must be the output folder of a run, or the {MODEL_FILE} in it. "
-                f"Received: {run}, {fault.format(name=name)}"
-            )
+            raise FileNotFoundError(f"{must} {run}, {fault.format(name=name)}")
         model, labels, rule = _files_of(path)
-        with wrap_read_errors(labels, "a JSON list of class names"):
-            label_names = json.loads(labels.read_text(encoding="utf-8"))
-            if not isinstance(label_names, list) or not all(
-                isinstance(x, str) for x in label_names
-            ):
-                raise ValueError(f"it holds {str(label_names)[:40]}")
-        with wrap_read_errors(rule, "the JSON of a rule"):
-            config = json.loads(rule.read_text(encoding="utf-8"))["config"]
-            return cls(model, tuple(label_names), HyperRule.from_config(config))
+        if model.is_file() and (fault := _fault_of_model(model)):
+            raise ValueError(f"{must} {model}, which is no Keras model. It {fault}. {_AGAIN}")
+        if lack := _lack_of(path):
+            raise FileNotFoundError(f"{must} {run}, {lack}")
+        with wrap_read_errors(labels, f"`{name}` must hold a JSON list of class names", _AGAIN):
+            names = read_json(labels)
+            if not isinstance(names, list) or not all(isinstance(x, str) for x in names):
+                raise ValueError(f"it holds {str(names)[:40]}")
+        with wrap_read_errors(rule, f"`{name}` must hold the JSON of a rule", _AGAIN):
+            config = read_json(rule)["config"]
+            return cls(model, tuple(names), HyperRule.from_config(config), name)
 
     def predict(
-        self, files: Sequence[str], top: int, batch_size: int = BATCH_SIZE
+        self, files: Sequence[str], top: int, batch_size: int = BATCH_SIZE, damaged: str = SKIP
     ) -> Iterator[FilePrediction]:
         """Yields a `FilePrediction` for each file; no more than a few batches are held at once."""
         model = None
-        images = threaded_map(self._resized, files)
+        kept: list[str] = []
+        images = threaded_map(functools.partial(self._resized, damaged), files)
         with contextlib.closing(images):
             while batch := list(itertools.islice(images, batch_size)):
                 readable = [image for _, image, _ in batch if image is not None]
@@ -90,17 +97,32 @@ class SavedRun:
                     model = self._load() if model is None else model
                     rows = iter(self._probabilities(model, np.stack(readable)))
                 for file, image, reason in batch:
-                    classes = () if image is None else self._best(next(rows), top)
-                    yield FilePrediction(file, classes, reason)
+                    if image is None:
+                        yield FilePrediction(file, (), reason)
+                        continue
+                    kept += [f"{file} ({reason})"] if reason else []
+                    yield FilePrediction(file, self._best(next(rows), top))
+        if kept:
+            warn_caller(
+                f"{len(kept)} of {len(files)} images are damaged and were decoded as far as they "
+                f"can be: {list_some(kept, _NAMED)}"
+            )
 
-    def _resized(self, file):
-        image, reason = try_read(decode_image, file)
-        return file, None if image is None else resize(image, self.rule.crop_size), reason
+    def _resized(self, damaged, file):
+        to_edge = functools.partial(resize, edge=self.rule.crop_size)
+        return file, *try_transform(file, to_edge, damaged)
 
     def _load(self):
         set_memory_growth()
-        with wrap_read_errors(self.model_file, "a model that keras_bit saved"):
+        held = f"`{self.name}` must hold a model that keras_bit saved"
+        with wrap_read_errors(self.model_file, held, _AGAIN, unless=is_out_of_memory):
+            check_zip(self.model_file)
             model = keras.models.load_model(self.model_file, compile=False)
+            if not holds_backbone(model):
+                raise ValueError("a model without a keras_bit.BiTBackbone")
+            shape = model.compute_output_shape((1, self.rule.crop_size, self.rule.crop_size, 3))
+            if not isinstance(shape, tuple) or len(shape) != 2:
+                raise ValueError(f"a model with outputs {shape}, and not logits for each image")
         self._check_finite("weights", has_finite_weights(model))
         return model
 
@@ -108,9 +130,9 @@ class SavedRun:
         logits = np.asarray(model.predict_on_batch(images.astype("float32") / 255))
         if logits.shape[-1] != len(self.label_names):
             raise ValueError(
-                f"{LABELS_FILE} must hold a name for each class of the model. Received: "
+                f"`{self.name}` must hold a name for each class in {LABELS_FILE}. Received: "
                 f"{len(self.label_names)} names, and {logits.shape[-1]} classes in "
-                f"{self.model_file}"
+                f"{self.model_file}. {_AGAIN}"
             )
         self._check_finite("outputs", np.isfinite(logits).all())
         return probabilities_of(logits)
@@ -133,6 +155,7 @@ def predict_files(
     *,
     top: int = 3,
     batch_size: int = BATCH_SIZE,
+    damaged: str = SKIP,
 ) -> list[FilePrediction]:
     """Names the classes of image files.
 
@@ -149,6 +172,8 @@ def predict_files(
             that exists is that file, whatever it holds. Several of them, or one.
         top: Number of classes for each file.
         batch_size: Number of images that are predicted together.
+        damaged: Whether to `"skip"` JPEG files that are cut short or damaged, as those that cannot
+            be read, or to `"keep"` them as far as they can be decoded, named in one warning.
 
     Returns:
         A list of `FilePrediction`, one for each file, in order.
@@ -176,7 +201,8 @@ def predict_files(
     """
     top = check_integer("top", top, minimum=1)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
-    return list(SavedRun.open(run).predict(find_images(files), top, batch_size))
+    check_damaged(damaged)
+    return list(SavedRun.open(run).predict(find_images(files), top, batch_size, damaged))
 
 
 def _files_of(path):
@@ -188,7 +214,7 @@ def _files_of(path):
 
 
 def _fault_of(path: pathlib.Path) -> str | None:
-    """What is wrong with the path of a run; `None` where its files are there."""
+    """What is wrong with the path of a run; `None` where it may be one."""
     is_folder = path.is_dir()
     kind, _ = mimetypes.guess_type(path.name)
     if (kind or "").startswith("image/") and not is_folder or try_read(is_image, path)[0]:
@@ -197,12 +223,20 @@ def _fault_of(path: pathlib.Path) -> str | None:
         return "which does not exist."
     if not is_folder and not path.is_file():
         return "which is not a regular file."
-    if not is_folder and not zipfile.is_zipfile(path):
-        return "which is no Keras model."
+    return None
+
+
+def _lack_of(path: pathlib.Path) -> str | None:
+    """Which files of a run are missing; `None` where they are there."""
     missing = [file.name for file in _files_of(path) if not file.is_file()]
     if not missing:
         return None
-    where = "in which" if is_folder else "beside which"
+    where = "in which" if path.is_dir() else "beside which"
     files = " and ".join([", ".join(missing[:-1]), missing[-1]] if missing[1:] else missing)
     verb = "are" if missing[1:] else "is"
     return f"{where} {files} {verb} missing. A run writes them when it is complete."
+
+
+def _fault_of_model(file: pathlib.Path) -> str | None:
+    """What is wrong with a file that is no whole zip file, as a model is."""
+    return fault_of(file) or (None if zipfile.is_zipfile(file) else "is no zip file")

@@ -42,20 +42,21 @@ def fold(model: Any) -> Any:
             "`model` must be a BiTBackbone, a BiTClassifier, or a keras.Sequential or functional "
             f"model. Received: model={model!r}. Fold the backbone in it: `backbone.fold()`."
         )
-    if not _holds_backbone(model):
+    if not holds_backbone(model):
         raise ValueError(
             "`model` must have a BiTBackbone among its layers. Received: the layers "
             f"{[layer.name for layer in model.layers]}"
         )
 
     def folded_or_copied(layer):
-        return fold(layer) if _holds_backbone(layer) else _copy(layer)
+        return fold(layer) if holds_backbone(layer) else _copy(layer)
 
     return keras.models.clone_model(model, clone_function=folded_or_copied)
 
 
-def _holds_backbone(layer):
-    return isinstance(layer, BiTBackbone) or any(map(_holds_backbone, getattr(layer, "layers", ())))
+def holds_backbone(layer: Any) -> bool:
+    """Whether a layer or model is a `BiTBackbone` or has one among its layers."""
+    return isinstance(layer, BiTBackbone) or any(map(holds_backbone, getattr(layer, "layers", ())))
 
 
 def _is_functional(model):

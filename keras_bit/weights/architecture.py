@@ -26,15 +26,16 @@ def architecture_of(arrays: WeightArrays) -> Architecture:
     """Reads the `Architecture` off names and shapes; a ValueError tells what is missing."""
     root = arrays.shapes.get(ROOT_KERNEL)
     if root is None:
+        examples = f", {sorted(arrays)[:3]} among them" if arrays else ""
         raise ValueError(
-            "The file must hold a BiT network. Received: "
-            f"{arrays.source} with {len(arrays)} other arrays, {sorted(arrays)[:3]} among them"
+            "`source` must hold a BiT network. Received: "
+            f"{arrays.source} with {len(arrays)} other arrays{examples}"
         )
     found = {match.groups() for match in map(_UNIT.match, arrays) if match}
     units = tuple(sum(number == block for number, _ in found) for block in "1234")
     if 0 in units or len(root) != 4:
         raise ValueError(
-            "The file must hold a whole BiT network. Received: "
+            "`source` must hold a whole BiT network. Received: "
             f"{arrays.source} with {list(units)} units in four blocks and a root kernel of shape "
             f"{root}"
         )

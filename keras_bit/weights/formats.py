@@ -7,6 +7,7 @@ import re
 import tarfile
 import zipfile
 
+from keras_bit.core.files import AGAIN, fault_of, wrap_read_errors
 from keras_bit.weights.architecture import Architecture, architecture_of
 from keras_bit.weights.arrays import NetworkOf, WeightArrays
 from keras_bit.weights.fetch import cache_path, fetch
@@ -22,10 +23,6 @@ FORMS = (
     "of one of these, or a TensorFlow Hub or Kaggle handle"
 )
 _PATH = re.compile(r"[.~].*|.*\.(npz|safetensors|pth|pt|bin|h5|keras|tar|gz|tgz)", re.IGNORECASE)
-_MISTAKES = (
-    (b"<", "a web page"),
-    (b"version https://", "a pointer to a file: fetch it with `git lfs pull`"),
-)
 
 
 def read_weights(source: str | os.PathLike, network: NetworkOf | None = None) -> WeightArrays:
@@ -131,15 +128,16 @@ def _read_download(url, network=None):
 
 def _read_path(path, network=None):
     if not path.is_dir():
-        if not path.is_file():  # a pipe or a device, reading of which may never end
+        if fault := fault_of(path):
             raise ValueError(
-                f"`source` must be {FORMS}. Received: {path}, which is not a regular file"
+                f"`source` must be an undamaged file of weights. Received: {path}, which {fault}. "
+                f"{AGAIN}"
             )
         with open(path, "rb") as file:
             start = file.read(16)
         if not start.startswith(b"\x1f\x8b") and not tarfile.is_tarfile(path):
             return _reader_of(path, start)(path)
-    return read_saved_model(resolve(path), network)
+    return read_saved_model(resolve(path), network, path)
 
 
 def _reader_of(path, start):
@@ -152,15 +150,13 @@ def _reader_of(path, start):
         return read_safetensors
     if start.startswith(b"\x80"):
         return read_torch  # a pickle: PyTorch's files from before 2020
-    what = next((what for sign, what in _MISTAKES if start.lstrip().startswith(sign)), "none")
-    raise ValueError(f"`source` must be {FORMS}. Received: {path}, which is {what}")
+    raise ValueError(f"`source` must be {FORMS}. Received: {path}, which is none of these. {AGAIN}")
 
 
 def _reader_of_zip(path):
-    if not zipfile.is_zipfile(path):
-        return read_npz  # cut off, as it will say
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    with wrap_read_errors(path, "`source` must be an undamaged zip file"):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
     if "model.weights.h5" in names:
         return read_keras
     return read_torch if any(name.endswith("data.pkl") for name in names) else read_npz

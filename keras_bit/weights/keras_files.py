@@ -5,7 +5,7 @@ import pathlib
 import re
 import zipfile
 
-from keras_bit.core.files import wrap_read_errors
+from keras_bit.core.files import check_zip, wrap_read_errors
 from keras_bit.weights.arrays import StoredArray, WeightArrays
 
 _MEMBER = "model.weights.h5"
@@ -36,6 +36,8 @@ def read_keras(path: str | os.PathLike) -> WeightArrays:
     stored = {}
     with _reading(path):
         is_zip = zipfile.is_zipfile(path)
+        if is_zip:
+            check_zip(path)
         file = h5py.File(zipfile.ZipFile(path).open(_MEMBER) if is_zip else path, "r")
         found = []
         file.visititems(lambda key, item: found.append((key, item)))
@@ -48,7 +50,7 @@ def read_keras(path: str | os.PathLike) -> WeightArrays:
 
 
 def _reading(path):
-    return wrap_read_errors(path, "an undamaged file of weights that Keras wrote")
+    return wrap_read_errors(path, "`source` must be an undamaged file of weights that Keras wrote")
 
 
 def _name_of(key):
@@ -64,6 +66,10 @@ def _name_of(key):
 
 
 def _stored_array(path, key, dataset):
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{key} lies in another file, which is not read")
+    if dataset.dtype.kind != "f":
+        raise ValueError(f"{key} holds {dataset.dtype} and not floats")
     room = dataset.id.get_storage_size()
     if room < dataset.nbytes:
         raise ValueError(f"{key} declares the shape {dataset.shape} and has no room for it")

@@ -82,7 +82,7 @@ def write_npz(path: str | os.PathLike, arrays: Mapping[str, Any], dtype: str = "
 
 
 def _reading(path):
-    return wrap_read_errors(path, "an undamaged .npz file of arrays")
+    return wrap_read_errors(path, "`source` must be an undamaged .npz file of arrays")
 
 
 def _declared_shape(file, member):

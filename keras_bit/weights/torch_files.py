@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_bit.core.files import wrap_read_errors
+from keras_bit.core.files import check_zip, wrap_read_errors
 from keras_bit.weights.arrays import StoredArray, WeightArrays
 
 # Before 2.6 and again before 2.10, files were found that broke out of PyTorch's safe loading
@@ -104,7 +104,8 @@ def read_torch(path: str | os.PathLike) -> WeightArrays:
     """
     path = pathlib.Path(path)
     torch = _import_torch(path)
-    with wrap_read_errors(path, "an undamaged file in which torch.save stored a state dict"):
+    rule = "`source` must be an undamaged file in which torch.save stored a state dict"
+    with wrap_read_errors(path, rule):
         table = _torch_table(torch, path)
     return _network(path, table)
 
@@ -115,7 +116,7 @@ def _network(path, table):
     names, epsilon = max(found, key=lambda pair: len(pair[0]))
     if not any(name.startswith("block") for name in names):
         raise ValueError(
-            "The file must hold a BiT network with the names of timm, Hugging Face transformers or "
+            "`source` must hold a BiT network with the names of timm, Hugging Face transformers or "
             f"the authors' PyTorch code. Received: {path}, no BiT network but {len(table)} arrays, "
             f"{sorted(table)[:3]} among them."
         )
@@ -168,12 +169,11 @@ def _opened(path):
 
     # Teaches NumPy the name "bfloat16", by which safetensors asks for it. Keras depends on it.
     importlib.import_module("ml_dtypes")
-    with wrap_read_errors(path, "an undamaged .safetensors file"):
-        try:
-            with safetensors.safe_open(str(path), framework="numpy") as file:
-                yield file
-        except safetensors.SafetensorError as error:
-            raise ValueError(str(error)) from error
+    with (
+        wrap_read_errors(path, "`source` must be an undamaged .safetensors file"),
+        safetensors.safe_open(str(path), framework="numpy") as file,
+    ):
+        yield file
 
 
 def _safetensors_array(path, name):
@@ -203,9 +203,7 @@ def _torch_table(torch, path):
     size = path.stat().st_size
     mapped = zipfile.is_zipfile(path)  # Older files have another form, which is read as a whole.
     if mapped:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > size:
-                raise ValueError("its parts declare more bytes than it has")
+        check_zip(path)
     state = _load_safely(torch, path, mapped)
     state = state if isinstance(state, dict) else {}
     within = (state.get(key) for key in ("state_dict", "model"))
@@ -235,8 +233,6 @@ def _load_safely(torch, path, mapped):
             f"{reason}, and only arrays are loaded, no other objects: save the network's "
             "state_dict() alone, or as .safetensors"
         ) from error
-    except (AssertionError, AttributeError) as error:  # Of PyTorch's own, on damaged pickles.
-        raise ValueError(f"its pickle is damaged: {error}") from error
 
 
 def _torch_array(tensor):

@@ -55,8 +55,8 @@ def test_a_pipe_or_device_is_no_file_of_weights(impatient, tmp_path, capsys, com
     for source in (tmp_path / "pipe.npz", "/dev/zero"):
         assert main([command, "no folder", "--preset", str(source)]) == 2
         (error,) = capsys.readouterr().err.splitlines()
-        assert error.startswith("keras-bit: error: `source` must be an .npz file")
-        assert error.endswith(f"Received: {source}, which is not a regular file")
+        assert error.startswith("keras-bit: error: `source` must be an undamaged file of weights")
+        assert f"Received: {source}, which is not a regular file." in error
     with pytest.raises(ValueError, match="`source` must be.*Received: source=''"):
         read_weights("")
 

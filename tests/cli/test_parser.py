@@ -84,6 +84,7 @@ def test_the_answer_is_one_that_the_command_takes(capsys):
         (["fine-tune", "photos", "--output="], "`--output` must name a file or folder. Received: "),
         (["predict", "run", ""], "must name a file or folder. Received: ''"),
         (["predict", "run", "a", "--top", "0"], "`--top` must be at least 1. Received: 0"),
+        (["predict", "run", "a", "--damaged", "x"], "`--damaged` must be skip or keep. Received"),
         (["predict", "run", "a", "--json", "--csv"], "not allowed with argument --json"),
     ],
 )
@@ -118,6 +119,7 @@ def test_only_what_was_given_is_passed_on(command):
         "freeze_backbone": True,
         "seed": 0,
     }
+    assert passed_on("--damaged", "keep") == {"damaged": "keep"}
     assert passed_on("--mixup-alpha", "0", "--width", "2") == {"mixup_alpha": 0.0}
 
 

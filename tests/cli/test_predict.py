@@ -61,6 +61,18 @@ def test_predict_reports_unreadable_images_and_continues(whole_run, photos, tmp_
     assert ["error" in result for result in results] == [True, False, True]
 
 
+@pytest.mark.filterwarnings("always")
+def test_predict_keeps_damaged_images_where_asked(whole_run, tmp_path, capsys):
+    photograph(1, np.random.default_rng(3)).save(tmp_path / "cut.jpg")
+    os.truncate(tmp_path / "cut.jpg", 900)
+    command = ["predict", str(whole_run.output), str(tmp_path / "cut.jpg"), "--top", "1"]
+    assert main(command) == 1
+    assert "cut.jpg: damaged JPEG: Premature end of JPEG file" in capsys.readouterr().err
+    assert main([*command, "--damaged", "keep"]) == 0
+    captured = capsys.readouterr()
+    assert "%" in captured.out and "warning: 1 of 1 images are damaged and" in captured.err
+
+
 @pytest.mark.filterwarnings("always:Skipped")
 def test_predict_takes_folders_and_patterns(whole_run, photos, capsys, monkeypatch):
     monkeypatch.chdir(photos.parent)

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFile
 
 from keras_bit.data import cache
 from keras_bit.data.cache import cache_images, cache_size, resize
 from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.sources.folders import image_folder
 from tests.splits import CountingSplit, numbered_split
 
 pytestmark = pytest.mark.tensorflow
@@ -124,6 +127,82 @@ def test_unreadable_images_are_skipped_with_one_warning(images, cache_dir):
     assert split.decoded == (12 if cache_dir is None else 6)
 
 
+def noise_folder(folder, rng, suffixes):
+    """Two class folders of images of noise."""
+    for index, suffix in enumerate(suffixes):
+        path = folder / "ab"[index % 2] / f"{index}.{suffix}"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+    return folder
+
+
+@pytest.mark.parametrize("damaged", ["skip", "keep"])
+def test_damaged_images_are_counted_apart(tmp_path, rng, cache_dir, damaged, monkeypatch):
+    photos = noise_folder(tmp_path / "photos", rng, ["png"] * 4 + ["jpg"] * 4)
+    data = image_folder(photos, validation_split=0.25, damaged=damaged)
+    png = next(name for name in data.train.names if name.endswith("png"))
+    jpeg = next(name for name in data.train.names if name.endswith("jpg"))
+    for path in (png, jpeg):
+        os.truncate(path, os.path.getsize(path) - 60)
+    reason = "damaged JPEG: Premature end of JPEG file"
+    for _ in range(2):
+        with pytest.warns(UserWarning) as caught:
+            cached = cache_images(data.train, 8, "train", cache_dir)
+        (warning,) = caught
+        first, second = str(warning.message).split(". 1 of")
+        assert first.startswith(f"1 of 6 train images could not be read and are skipped: {png} (")
+        if damaged == "skip":
+            assert second == (
+                ' 6 train images are damaged and are skipped, but for `damaged="keep"`: '
+                f"{jpeg} ({reason})"
+            )
+            assert cached.damaged == () and len(cached) == 4
+            assert {name for name, _ in cached.skipped} == {png, jpeg}
+        else:
+            assert second == (
+                " 6 train images are damaged and are kept as far as they can be decoded: "
+                f"{jpeg} ({reason})"
+            )
+            assert cached.damaged == ((jpeg, reason),) and len(cached) == 5
+            assert [name for name, _ in cached.skipped] == [png] and jpeg in cached.names
+            with Image.open(jpeg) as image, monkeypatch.context() as patch:
+                patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+                expected = resize(np.asarray(image), 8)
+            np.testing.assert_array_equal(cached.take(cached.names.index(jpeg)), expected)
+
+
+def test_the_fingerprint_is_of_pixels_and_labels(tmp_path, images, cache_dir):
+    def fingerprint(split):
+        return cache_images(split, 8, "train", cache_dir).fingerprint
+
+    base = fingerprint(CountingSplit(images))
+    in_memory = cache_images(CountingSplit(images, fingerprint="ff"), 8, "train")
+    assert in_memory.fingerprint == base and len(base) == 32 and int(base, 16)
+    if cache_dir is not None:  # read again
+        assert fingerprint(CountingSplit(images)) == base
+    changed = images[0].copy()
+    changed ^= 128
+    others = {
+        fingerprint(CountingSplit([changed, *images[1:]], fingerprint="a")),
+        fingerprint(CountingSplit(images[::-1], fingerprint="b")),
+        fingerprint(CountingSplit(images[:5], fingerprint="c")),
+        fingerprint(CountingSplit(images, labels=[1, 0, 0, 0, 0, 0], fingerprint="d")),
+    }
+    with pytest.warns(UserWarning, match="1 of 6"):
+        others.add(fingerprint(CountingSplit(images, broken=(2,), fingerprint="e")))
+    assert len(others | {base}) == 6
+
+
+def test_the_fingerprint_outlives_a_copy_of_the_folder(tmp_path, rng):
+    noise_folder(tmp_path / "one", rng, ["png"] * 4)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    os.chmod(tmp_path / "two" / "a" / "0.png", 0o600)
+    one, two = (image_folder(tmp_path / name).train for name in ("one", "two"))
+    assert one.fingerprint != two.fingerprint
+    one, two = (cache_images(split, 8, "train") for split in (one, two))
+    assert one.fingerprint == two.fingerprint
+
+
 def test_a_long_list_of_unreadable_images_is_cut_short(images):
     split = CountingSplit(images * 3, broken=range(1, 18))
     with pytest.warns(UserWarning, match=r"17 of 18 .*: 1\.png .* 5\.png \(broken 5\) and 12 more"):
@@ -219,6 +298,12 @@ def change_index(path, **changes):
         ("index.npz", lambda path: change_index(path, rows=np.array("none"))),
         ("index.npz", lambda path: change_index(path, labels=np.ones(6, np.int32))),
         ("index.npz", lambda path: change_index(path, checksums=np.zeros(6, np.uint32))),
+        ("index.npz", lambda path: change_index(path, faulty=np.array([7]))),
+        ("index.npz", lambda path: change_index(path, reasons=np.array(["x"]))),
+        (
+            "index.npz",
+            lambda path: change_index(path, faulty=np.array([6]), reasons=np.array(["x"])),
+        ),
     ],
 )
 def test_a_damaged_cache_is_rebuilt(images, tmp_path, file, damage):

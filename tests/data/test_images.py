@@ -1,15 +1,26 @@
 import io
 import os
 import struct
-import sys
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image, features
+import simplejpeg
+from PIL import Image, ImageFile, features
 
-from keras_bit.data.images import _formats, decode_image, read_image_size, try_read
-from tests.image_files import png_chunk
+from keras_bit.data import images
+from keras_bit.data.images import (
+    _formats,
+    decode_image,
+    is_damaged,
+    read_image_size,
+    try_read,
+    try_transform,
+)
+from tests.image_files import encoded_image, png_chunk
 
 WEBP = pytest.param(
     "a.webp", marks=pytest.mark.skipif(not features.check("webp"), reason="no WebP")
@@ -259,6 +270,61 @@ def test_decompression_bombs(width):
     for read in (read_image_size, decode_image):
         image, reason = try_read(read, source)
         assert image is None and reason.startswith(f"Image size ({width * 60_000} pixels)")
+        assert reason.endswith("Raise `PIL.Image.MAX_IMAGE_PIXELS` to read it")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.bmp", "a.tiff", WEBP])
+def test_images_of_more_than_twice_pillow_s_limit_are_refused(tmp_path, monkeypatch, name):
+    Image.new("RGB", (20, 10), "red").save(tmp_path / name)
+    readers = (read_image_size, decode_image)
+    for limit in (None, 200, 100):  # Pillow warns above 100, and raises above 200
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert [try_read(read, tmp_path / name)[1] for read in readers] == [None, None]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)
+    monkeypatch.setattr(images, "_decode_jpeg", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(images, "_pillow_pixels", lambda *_: pytest.fail("decoded"))
+    for read in readers:
+        assert "(200 pixels) exceeds limit of 198 pixels" in try_read(read, tmp_path / name)[1]
+
+
+def most_at_once(pixels, monkeypatch, budget):
+    """How many of six images are transformed at the same time, with six threads."""
+    monkeypatch.setattr(images, "_pixels_at_once", images._Budget(budget))
+    content, lock, inside, most = encoded_image(0, pixels), threading.Lock(), [0], [0]
+
+    def transform(_):
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.02)
+        with lock:
+            inside[0] -= 1
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: try_transform(io.BytesIO(content), transform), range(6)))
+    return most[0]
+
+
+def test_threads_hold_a_bounded_number_of_pixels(monkeypatch):
+    assert most_at_once((30, 10), monkeypatch, budget=299) == 1  # larger than all that is there
+    assert most_at_once((30, 10), monkeypatch, budget=599) == 1
+    assert 1 < most_at_once((30, 10), monkeypatch, budget=800) <= 2
+    assert most_at_once((30, 10), monkeypatch, budget=10_000) > 2
+
+
+def test_what_fails_gives_its_room_back(monkeypatch):
+    monkeypatch.setattr(images, "_pixels_at_once", images._Budget(200))
+
+    def fail(_):
+        raise ZeroDivisionError
+
+    cut = encoded_image(0, (10, 20))[:-40]
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):  # of the transform, not of the image
+            try_transform(io.BytesIO(encoded_image(0, (10, 20))), fail)
+        assert try_transform(io.BytesIO(cut), fail)[1]
+    assert images._pixels_at_once._left == 200
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
@@ -394,34 +460,104 @@ JPEG_OPTIONS = [
 ]
 
 
-@pytest.mark.tensorflow
-@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", JPEG_OPTIONS)
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_jpeg_files_decode_to_the_same_pixels_with_and_without_tensorflow(
-    photograph, tmp_path, monkeypatch, mode, options, in_memory
-):
-    tensorflow = pytest.importorskip("tensorflow")
+def test_jpeg_pixels_are_those_of_pillow(photograph, tmp_path, mode, options, in_memory):
     path = tmp_path / "a.jpg"
     photograph.convert(mode).save(path, **options)
-    calls = []
-    decode = tensorflow.io.decode_jpeg
-    monkeypatch.setattr(
-        tensorflow.io, "decode_jpeg", lambda *a, **k: calls.append(1) or decode(*a, **k)
-    )
     pixels = decode_image(io.BytesIO(path.read_bytes()) if in_memory else path)
-    assert calls == [1]
     np.testing.assert_array_equal(pixels, Image.open(path).convert("RGB"))
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    np.testing.assert_array_equal(decode_image(path), pixels)
-    assert calls == [1]
+
+
+@pytest.fixture
+def jpeg(rng):
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (160, 200, 3), np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def scan_start(jpeg):
+    start = jpeg.rindex(b"\xff\xda") + 2
+    return start + int.from_bytes(jpeg[start : start + 2], "big")
+
+
+def pillow_pixels(jpeg):
+    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+
+
+def both(jpeg):
+    """Whether `damaged="skip"` skips, the pixels of `"keep"`, and what is wrong of them."""
+    kept, reason = try_transform(io.BytesIO(jpeg), np.copy, "keep")
+    skipped = try_transform(io.BytesIO(jpeg), np.copy)
+    assert skipped[1] == reason and (skipped[0] is None) == bool(reason)
+    return kept, reason
 
 
 @pytest.mark.tensorflow
-def test_truncated_jpeg_files_are_refused_with_tensorflow_too(photograph, tmp_path):
-    pytest.importorskip("tensorflow")
-    path = tmp_path / "a.jpg"
-    photograph.save(path)
-    path.write_bytes(path.read_bytes()[:-200])
-    image, reason = try_read(decode_image, path)
-    assert image is None and "truncated" in reason
+def test_damage_is_what_libjpeg_warns_of(jpeg, rng, capfd):
+    tensorflow = pytest.importorskip("tensorflow")
+    start, found = scan_start(jpeg), []
+    for _ in range(40):
+        damaged = np.frombuffer(jpeg, np.uint8).copy()
+        damaged[rng.integers(start, len(jpeg) - 2, 2)] = rng.integers(0, 256, 2)
+        content = damaged.tobytes()
+        capfd.readouterr()
+        expected = tensorflow.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+        said = capfd.readouterr().err  # TensorFlow's libjpeg warns there, and goes on
+        pixels, reason = both(content)
+        np.testing.assert_array_equal(pixels, expected)
+        assert (reason is not None) == bool(said)
+        assert reason is None or is_damaged(reason) and reason.split(": ", 2)[2] in said
+        found.append(reason is not None)
+    assert 10 < sum(found) < 40
+
+
+@pytest.mark.parametrize("left", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_files_cut_short_are_damaged(photograph, monkeypatch, left, progressive):
+    buffer = io.BytesIO()
+    photograph.save(buffer, "JPEG", progressive=progressive, quality=90)
+    whole = buffer.getvalue()
+    start = whole.index(b"\xff\xda") + 14  # of several scans the first
+    cut = whole[: start + int(left * (len(whole) - start))]
+    pixels, reason = both(cut)
+    assert reason == "damaged JPEG: Premature end of JPEG file"
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    np.testing.assert_array_equal(pixels, pillow_pixels(cut))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+    pixels, reason = both(whole[: start - 20])  # in the header
+    assert pixels is None and not is_damaged(reason)
+
+
+def with_header_faults(jpeg):
+    """The same image in files that libjpeg warns of, though no pixel is in doubt."""
+    start = jpeg.index(b"JFIF\0") + 5
+    revision = jpeg[:start] + b"\7" + jpeg[start + 1 :]
+    icc = b"\xff\xe2\0\x12ICC_PROFILE\0\5\1xx"  # part five of one
+    scan = scan_start(jpeg)
+    yield revision, "JFIF"
+    yield jpeg[:20] + icc + jpeg[20:], "ICC"
+    yield jpeg[: scan - 3] + b"\1\2\3" + jpeg[scan:], "SOS"
+    yield revision[: scan - 3] + b"\1\2\3" + jpeg[scan:], "all"
+
+
+def test_harmless_warnings_make_no_file_damaged_and_hide_no_damage(jpeg):
+    for faulty, what in with_header_faults(jpeg):
+        with pytest.raises(ValueError):
+            simplejpeg.decode_jpeg(faulty)
+        pixels, reason = both(faulty)
+        assert reason is None, what
+        np.testing.assert_array_equal(pixels, pillow_pixels(jpeg))
+        middle = len(faulty) // 2
+        hurt = faulty[:middle] + b"\xff\xd9" + faulty[middle:]
+        assert both(hurt)[1] == (
+            "damaged JPEG: Corrupt JPEG data: premature end of data segment"
+        ), what
+
+
+def test_doubtful_headers_are_damaged(jpeg):
+    stray = jpeg[:20] + b"\1\2\3" + jpeg[20:]
+    pixels, reason = both(stray)
+    assert "3 extraneous bytes before marker" in reason
+    np.testing.assert_array_equal(pixels, pillow_pixels(jpeg))

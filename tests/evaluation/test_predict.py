@@ -1,5 +1,7 @@
 import json
+import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +14,7 @@ from keras_bit.evaluation.predict import SavedRun
 
 pytestmark = pytest.mark.tensorflow
 
+TINY = {"depth": (1, 1, 1, 1), "width": 0.0625}
 RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"
 
 
@@ -49,14 +52,35 @@ def test_a_folder_gives_what_its_files_give(run, photos):
 
 def test_images_are_read_as_they_are_needed(run, photos, monkeypatch, two_workers):
     decoded = []
-    decode = predict.decode_image
-    monkeypatch.setattr(predict, "decode_image", lambda file: decoded.append(file) or decode(file))
+    read = predict.try_transform
+    monkeypatch.setattr(
+        predict, "try_transform", lambda file, *a: decoded.append(file) or read(file, *a)
+    )
     files = [str(photos / "0.png")] * 500
     predictions = SavedRun.open(run).predict(files, top=1, batch_size=8)
     assert decoded == []
     next(predictions)
     assert 8 <= len(decoded) < 30
     predictions.close()
+
+
+def test_damaged_files_are_skipped_or_kept(run, photos):
+    jpeg = photos / "1.jpg"
+    os.truncate(jpeg, jpeg.stat().st_size - 99)
+    reason = "damaged JPEG: Premature end of JPEG file"
+    skipped = predict_files(run, photos)
+    assert [each.error for each in skipped] == [None, reason, None, None, None, None]
+    assert skipped[1].classes == ()
+    warned = re.escape(
+        f"1 of 6 images are damaged and were decoded as far as they can be: {jpeg} ("
+    )
+    with pytest.warns(UserWarning, match=warned) as caught:
+        kept = predict_files(run, photos, damaged="keep")
+    ours = [warning.filename for warning in caught if "damaged" in str(warning.message)]
+    assert ours == [__file__]
+    assert [each.error for each in kept] == [None] * 6 and len(kept[1].classes) == 3
+    with pytest.raises(ValueError, match="`damaged` must be 'skip' or 'keep'. Received: damaged='"):
+        predict_files(run, photos, damaged="drop")
 
 
 def test_no_model_is_loaded_for_nothing(run, monkeypatch):
@@ -92,14 +116,16 @@ def test_a_run_with_damaged_files_is_an_error_that_names_the_file(run, photos):
         assert f"{name}" in str(error.value)
         return str(error.value)
 
-    assert "must be a JSON list of class names" in error_of("label_names.json", b'["red"')
-    assert "must be the JSON of a rule" in error_of("rule.json", b"{}")
-    assert "must be the JSON of a rule" in error_of("rule.json", b'{"config": {"colour": 1}}')
+    assert "`run` must hold a JSON list of class names" in error_of("label_names.json", b'["red"')
+    assert "`run` must hold the JSON of a rule" in error_of("rule.json", b"{}")
+    assert "`run` must hold the JSON of a rule" in error_of(
+        "rule.json", b'{"config": {"colour": 1}}'
+    )
     four = json.dumps(["a", "b", "c", "d"]).encode()
     assert "Received: 4 names, and 3 classes" in error_of("label_names.json", four)
     damaged = bytearray((run / "model.keras").read_bytes())
     damaged[100:20_000] = bytes(19_900)
-    assert "must be a model that keras_bit saved" in error_of("model.keras", bytes(damaged))
+    assert "`run` must hold a model that keras_bit saved" in error_of("model.keras", bytes(damaged))
 
 
 def contents(good):

@@ -1,9 +1,13 @@
 import dataclasses
+import functools
 import importlib
+import io
 import pathlib
+import pickle
 import tarfile
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from keras_bit import BiTBackbone, BiTClassifier
 from keras_bit.weights import EMBEDDED, find_preset, formats, read_architecture, read_weights
 from keras_bit.weights.fetch import cache_path
 from tests.conftest import as_numpy
-from tests.weight_files import SMALL, assert_equal_arrays, random_arrays, save_npz
+from tests.weight_files import ROOT, SMALL, assert_equal_arrays, random_arrays, save_npz
 
 
 @pytest.fixture
@@ -77,17 +81,17 @@ def test_a_missing_file(tmp_path, monkeypatch, source):
 @pytest.mark.parametrize(
     "content, what",
     [
-        (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "a web page"),
-        (b"  <HTML>", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer.*git lfs pull"),
-        (b"", "none"),
-        (b"\x93NUMPY\x01\x00v\x00", "none"),
+        (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "is a web page"),
+        (b"  <HTML>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is a pointer.*git lfs pull"),
+        (b"", "is empty. Download it again, or save it again"),
+        (b"\x93NUMPY\x01\x00v\x00", "is none of these"),
     ],
 )
 def test_files_of_other_kinds(tmp_path, content, what):
     path = tmp_path / "weights.npz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"`source` must be.*weights.npz, which is {what}"):
+    with pytest.raises(ValueError, match=f"`source` must be.*weights.npz, which {what}"):
         BiTBackbone.from_weights(path)
 
 
@@ -130,9 +134,10 @@ def test_a_saved_model_is_read_from_folder_and_archive(tmp_path, monkeypatch, ki
             tar.add(folder / "saved_model.pb", "saved_model.pb")
     monkeypatch.setattr(formats, "read_saved_model", lambda *arguments: arguments)
     source = folder if kind == "folder" else str(tmp_path / "module.tar.gz")
-    found, network = read_weights(source, "a network")
+    found, network, named = read_weights(source, "a network")
     assert (found / "saved_model.pb").exists() and network == "a network"
-    assert read_weights(source) == (found, None)
+    assert str(named) == str(source)
+    assert read_weights(source) == (found, None, named)
 
 
 def test_a_handle_goes_to_the_hub(tmp_path, monkeypatch):
@@ -256,3 +261,79 @@ def test_a_loaded_layer_has_the_initializers_of_a_new_one(arrays, path, tmp_path
     half = {name: array.astype("float16") for name, array in arrays.items()}
     loaded = BiTBackbone.from_weights(save_npz(tmp_path / "half.npz", half))
     assert {keras.backend.standardize_dtype(v.dtype) for v in loaded.weights} == {"float32"}
+
+
+# Files that were made to do harm.
+
+
+class Trap:
+    """Leaves a mark where its pickle is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (self.path.touch, ())
+
+
+def pickled(path, trap):
+    path.write_bytes(pickle.dumps(trap))
+
+
+def pickled_in_zip(member, path, trap):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, pickle.dumps(trap))
+
+
+def pickled_in_array(path, trap):
+    with open(path, "wb") as file:
+        np.savez(file, **{f"resnet/{ROOT}": np.array([trap], dtype=object)})
+
+
+def pickled_in_hdf5(path, trap):
+    with h5py.File(path, "w") as file:
+        file["root_block/conv/vars/0"] = np.void(pickle.dumps(trap))
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.npz", "w.keras", "w.weights.h5", "w.safetensors"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        pickled,
+        functools.partial(pickled_in_zip, "archive/data.pkl"),
+        functools.partial(pickled_in_zip, "model.weights.h5"),
+        functools.partial(pickled_in_zip, f"resnet/{ROOT}.npy"),
+        pickled_in_array,
+        pickled_in_hdf5,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_no_pickle_is_run(tmp_path, name, write):
+    pytest.importorskip("torch")
+    trap = Trap(tmp_path / "mark")
+    write(tmp_path / name, trap)
+    with pytest.raises(ValueError, match=f"`source` must.*{name}, which is"):
+        read_weights(tmp_path / name)
+    assert not trap.path.exists()
+    pickle.loads(pickle.dumps(trap))
+    assert trap.path.exists()
+
+
+@pytest.mark.parametrize("member", ["../mark", "/tmp/mark", "a/../../mark"])
+def test_members_of_a_zip_are_written_nowhere(arrays, path, tmp_path, member):
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(member, b"content")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="undamaged .npz"):
+        read_weights(path)
+    assert sorted(tmp_path.rglob("*")) == before and not pathlib.Path("/tmp/mark").exists()
+
+
+def test_the_archive_is_named_and_not_where_it_was_unpacked(tmp_path):
+    with tarfile.open(tmp_path / "module.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo("saved_model.pb")
+        info.size = 5
+        tar.addfile(info, io.BytesIO(b"\xff" * 5))
+    with pytest.raises(ValueError, match="must be a whole SavedModel") as error:
+        read_weights(tmp_path / "module.tar.gz")
+    assert f"Received: {tmp_path / 'module.tar.gz'}, which" in str(error.value)

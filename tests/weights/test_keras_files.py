@@ -76,7 +76,10 @@ def test_damaged_files(classifier, tmp_path):
     path = tmp_path / "model.weights.h5"
     classifier.save_weights(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="undamaged.*model.weights.h5.*cannot be read"):
+    half = path.stat().st_size
+    with pytest.raises(
+        ValueError, match=rf"undamaged.*model.weights.h5, which is cut: {half:,} of "
+    ):
         list(read_keras(path).values())
 
 
@@ -102,3 +105,35 @@ def test_an_array_is_read_when_it_is_asked_for(classifier, tmp_path, monkeypatch
     read = read_keras(tmp_path / "model.weights.h5")
     assert read.shapes and reads == []
     assert read[ROOT].shape == (7, 7, 3, 16) and len(reads) == 1
+
+
+def test_arrays_that_lie_in_other_files_are_not_read(tmp_path):
+    path, key = tmp_path / "far.weights.h5", "layers/bi_t_backbone/root_block/conv/vars/0"
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(4 * 7 * 7 * 3 * 4))
+    layout = h5py.VirtualLayout((7, 7, 3, 4), "float32")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        layout[:] = h5py.VirtualSource(file.create_dataset("a", data=np.zeros((7, 7, 3, 4))))
+    external = {"external": [(secret, 0, secret.stat().st_size)]}
+    for write in (
+        lambda file: file.create_dataset(key, (7, 7, 3, 4), "float32", **external),
+        lambda file: file.create_virtual_dataset(key, layout),
+    ):
+        with h5py.File(path, "w") as file:
+            write(file)
+        with pytest.raises(ValueError, match="far.weights.h5.*lies in another file"):
+            read_keras(path)
+    with h5py.File(path, "w") as file:
+        file[key] = h5py.ExternalLink(tmp_path / "other.h5", "a")
+    assert read_keras(path).shapes == {}
+
+
+def test_damage_that_hdf5_does_not_see(classifier, tmp_path):
+    path = tmp_path / "model.keras"
+    classifier.save(path)
+    array = as_numpy(classifier.backbone.root_block.conv.kernel).tobytes()
+    content = path.read_bytes()
+    place = content.index(array)
+    path.write_bytes(content[:place] + array[::-1] + content[place + len(array) :])
+    with pytest.raises(ValueError, match="'model.weights.h5' has another checksum"):
+        read_keras(path)

@@ -131,7 +131,9 @@ def overwrite(path, position, damage):
 def test_unreadable_files(arrays, tmp_path, write):
     path = tmp_path / "weights.npz"
     write(path, arrays)
-    with pytest.raises(ValueError, match="must be an undamaged .npz.*weights.npz.*cannot be read"):
+    with pytest.raises(
+        ValueError, match="must be an undamaged .npz.*weights.npz, which is (cut|dama)"
+    ):
         list(read_npz(path).values())
 
 
@@ -156,7 +158,7 @@ def test_a_pickle_in_the_file_is_not_run(arrays, tmp_path):
     trap = np.array([Trap(tmp_path / "mark")], dtype=object)
     np.savez(tmp_path / "trap.npz", **released(arrays), trap=trap)
     assert not (tmp_path / "mark").exists()
-    with pytest.raises(ValueError, match="cannot be read.*object and not floats"):
+    with pytest.raises(ValueError, match="another kind.*object and not floats"):
         BiTBackbone.from_weights(tmp_path / "trap.npz")
     assert not (tmp_path / "mark").exists()
     np.load(tmp_path / "trap.npz", allow_pickle=True)["trap"]

@@ -16,8 +16,6 @@ class ArraySplit(OrderedSplit):
     They are named by `side`, the arrays they come from, and by their `indices` there.
     """
 
-    _decode = staticmethod(np.asarray)
-
     def __init__(self, side: str, images: Images, labels: np.ndarray, indices: Iterable[int]):
         super().__init__((f"{side}/{index}" for index in indices), labels)
         self.images = images
@@ -29,6 +27,9 @@ class ArraySplit(OrderedSplit):
 
     def _sources(self):
         return iter(self.images)
+
+    def _try_transform(self, source, transform):
+        return transform(np.asarray(source)), None
 
 
 def array_dataset(

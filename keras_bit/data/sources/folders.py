@@ -4,25 +4,29 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from keras_bit.data.dataset import ImageDataset, OrderedSplit
-from keras_bit.data.images import read_image_size, threaded_map, try_read
+from keras_bit.data.dataset import EncodedSplit, ImageDataset
+from keras_bit.data.images import SKIP, check_damaged, read_image_size, threaded_map, try_read
 from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
 
 _HEADERS_CHUNK = 64
+_HERE = os.path.join(os.curdir, "")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
-class FileSplit(OrderedSplit):
+class FileSplit(EncodedSplit):
     """Images that lie in files."""
 
-    def __init__(self, found: list[Found]):
-        super().__init__((image.name for image in found), [image.label for image in found])
+    def __init__(self, damaged: str, found: list[Found]):
+        names = (image.name for image in found)
+        super().__init__(names, [image.label for image in found], damaged)
         self._keys = [image.key for image in found]
 
     def _identity(self):
-        return map(os.fsencode, self._keys)
+        yield from super()._identity()
+        yield from map(os.fsencode, self._keys)
 
     def _sources(self):
         return iter(self.names)
@@ -35,6 +39,7 @@ def image_folder(
     seed: int = 0,
     min_edge: int = 0,
     examples_per_class: int | None = None,
+    damaged: str = SKIP,
 ) -> ImageDataset:
     """An `ImageDataset` over a folder of photographs, which are named by their paths.
 
@@ -45,8 +50,9 @@ def image_folder(
     `map`, which finds the files that are broken behind the header.
 
     Listed with reasons in `skipped`, and counted in one warning, are files that are no such images
-    or whose header is broken, images smaller than `min_edge` or outside the class folders, and
-    folders beside `train` and `test`. Hidden and system files are ignored. The split into training
+    or whose header is broken, images smaller than `min_edge`, of more than twice
+    `PIL.Image.MAX_IMAGE_PIXELS` pixels or outside the class folders, and folders beside `train` and
+    `test`. Hidden and system files are ignored. The split into training
     and test images depends on the files' relative paths and `seed` only, not on the machine.
 
     Args:
@@ -57,11 +63,14 @@ def image_folder(
         min_edge: Images whose shorter edge has fewer pixels are skipped.
         examples_per_class: Number of training images that are kept of each class, for few-shot
             runs; those of a smaller number are among those of a larger one. Default: all.
+        damaged: What becomes of JPEG files that are cut short or damaged behind the header, which
+            libjpeg decodes with wrong or gray pixels: `"skip"`, as of unreadable files, or `"keep"`
+            them as it decodes them. Both name them in the warning of `pipelines`.
 
     Raises:
         FileNotFoundError: `path` does not exist.
         NotADirectoryError: `path` is a file.
-        ValueError: A number is out of range, there are fewer than two class folders, two of them
+        ValueError: An argument is out of range, there are fewer than two class folders, two of them
             differ only in case, training and test classes differ, or a class has too few images.
 
     Example:
@@ -76,6 +85,7 @@ def image_folder(
     (('cat', 'dog'), (48, 64), 8)
     """
     selection = Selection(validation_split, seed, min_edge, examples_per_class)
+    make_split = partial(FileSplit, check_damaged(damaged))
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(f"`path` must be a folder that exists. Received: path={root}")
@@ -88,12 +98,12 @@ def image_folder(
     skipped = [(str(root / name), "beside the training and test folder") for name in unused]
     test, test_skipped = None, []
     if test_folder is not None:
-        skipped += _stray_images(root, root)
+        skipped += _stray_images(root)
         test_found, test_skipped = _scan_folder(root, test_folder, label_names, min_edge)
-        test = FileSplit(test_found)
+        test = make_split(test_found)
     found, train_skipped = _scan_folder(root, train_folder, label_names, min_edge)
     skipped += train_skipped + test_skipped
-    return to_dataset(FileSplit, found, test, label_names, skipped, selection)
+    return to_dataset(make_split, found, test, label_names, skipped, selection)
 
 
 def _layout(root):
@@ -126,8 +136,7 @@ def _class_folders(folder, test_folder):
 
 def _subfolders(folder):
     """Names of the folders in a folder; an error where two differ only in case."""
-    # DirEntry.is_dir raises for a link that points to itself.
-    names = [entry.name for entry in _visible(folder) if os.path.isdir(entry)]
+    names = [entry.name for entry in _visible(folder) if _is_folder(entry)]
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
@@ -146,10 +155,21 @@ def _visible(folder):
     return sorted(visible, key=lambda entry: entry.name)
 
 
+def _is_folder(entry):
+    # DirEntry.is_dir asks the disk of links only, but raises for one that points to itself.
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
+
+
+def _path(entry):
+    """The path of a `DirEntry`, written as pathlib writes it."""
+    return entry.path.removeprefix(_HERE)
+
+
 def _scan_folder(root, folder, label_names, min_edge):
     """What was found in the class folders of `folder`, and what of it was skipped."""
     items = ((path, i) for i, name in enumerate(label_names) for path in walk_files(folder / name))
-    inspected = threaded_map(lambda item: _inspect_file(root, *item), items, _HEADERS_CHUNK)
+    inspect = partial(_inspect_file, _key_start(root))
+    inspected = threaded_map(lambda item: inspect(*item), items, _HEADERS_CHUNK)
     found, skipped = filter_found(inspected, min_edge)
     present = {image.label for image in found}
     for label, name in enumerate(label_names):
@@ -160,32 +180,38 @@ def _scan_folder(root, folder, label_names, min_edge):
                 "Every class folder must hold images that can be read and are large enough. "
                 f"Received: {folder / name} with none, and {len(reasons)} files skipped{first}"
             )
-    return found, [*_stray_images(root, folder), *skipped]
+    return found, [*_stray_images(folder), *skipped]
 
 
-def walk_files(folder: str | os.PathLike, ancestors: tuple[str, ...] = ()) -> Iterator[Path]:
+def walk_files(folder: str | os.PathLike, ancestors: tuple[str, ...] = ()) -> Iterator[str]:
     """Yields every file below a folder; links to folders are followed, but not in circles."""
     real = os.path.realpath(folder)
     if real in ancestors:
         return
-    for entry in _visible(folder):
-        if os.path.isdir(entry):
+    for entry in _visible(Path(folder)):
+        if _is_folder(entry):
             yield from walk_files(entry.path, (*ancestors, real))
         else:
-            yield Path(entry.path)
+            yield _path(entry)
 
 
-def _inspect_file(root, path, label):
+def _key_start(root):
+    """Where the part of a path below `root` starts."""
+    return len(os.path.join(root, "")) if root.parts else 0
+
+
+def _inspect_file(key_start, name, label):
     """`Found`, or `(name, reason)`, of a file, from its header."""
-    name = str(path)
-    status, reason = try_read(Path.stat, path)
+    status, reason = try_read(os.stat, name)
     if status is None:
         return name, reason
     if not stat.S_ISREG(status.st_mode):
         return name, "not a regular file"
     if not status.st_size:
         return name, "empty file"
-    key = f"{path.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}"
+    # Who changes a file can set back the first of these times, but not the second.
+    times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
+    key = f"{name[key_start:].replace(os.sep, '/')}\0{status.st_size}\0{times}"
     size, reason = try_read(_size_of_regular_file, name)
     return Found(name, label, size, key) if size else (name, reason)
 
@@ -195,9 +221,8 @@ def _size_of_regular_file(name):
         return read_image_size(file)
 
 
-def _stray_images(root, folder):
+def _stray_images(folder):
     """Yields `(name, reason)` of the images that lie in `folder` itself, in no class folder."""
-    files = (Path(entry.path) for entry in _visible(folder) if not os.path.isdir(entry))
-    for path in files:
-        if isinstance(_inspect_file(root, path, None), Found):
-            yield str(path), "outside the class folders"
+    for name in (_path(entry) for entry in _visible(folder) if not _is_folder(entry)):
+        if isinstance(_inspect_file(0, name, None), Found):
+            yield name, "outside the class folders"

@@ -22,7 +22,7 @@ class Found(NamedTuple):
     name: str
     label: int
     size: tuple[int, int]
-    key: Any  # a file's relative path, size and time, or the index in a TFDS split
+    key: Any  # a file's relative path, size and times, or the index in a TFDS split
 
 
 Skipped = tuple[str, str]  # name and reason

@@ -53,20 +53,19 @@ class TfDataSplit(Split):
         self._source = source
         self._places = [image.key for image in found]
 
-    def map_indexed(self, transform, chunk_size=1):
+    def map_indexed(self, transform, chunk_size=1, indices=None):
         source, arrivals = self._source, _Arrivals(self._source)
-        indices = np.full(
-            len(source.digests), -1
-        )  # where the images of the source are in this split
-        indices[self._places] = np.arange(len(self))
+        indices = range(len(self)) if indices is None else indices
+        index_of = np.full(len(source.digests), -1)  # in this split, of the source's images
+        index_of[self._places] = np.arange(len(self))
 
         def work(example):
             number, image, label = example
             label, _ = class_id(source.side, number, label)
-            index = int(indices[arrivals.place(digest_of(image, label))])
-            if index < 0:
+            index = int(index_of[arrivals.place(digest_of(image, label))])
+            if index not in indices:
                 return None
-            return index, transform(index, to_bytes(image, source.value_range))
+            return indices.index(index), transform(index, to_bytes(image, source.value_range))
 
         stream = labeled_images(source.side, source.dataset)
         with closing(threaded_map(work, stream, chunk_size)) as results:

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 
 from keras_bit.core.arguments import check_boolean
-from keras_bit.data.dataset import ImageDataset, OrderedSplit
-from keras_bit.data.images import read_image_size, threaded_map, try_read
+from keras_bit.data.dataset import EncodedSplit, ImageDataset
+from keras_bit.data.images import SKIP, check_damaged, read_image_size, threaded_map, try_read
 from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
 
 
-class TfdsSplit(OrderedSplit):
+class TfdsSplit(EncodedSplit):
     """Images of a TFDS split, read as a stream of encoded images each time they are asked for."""
 
-    def __init__(self, builder: Any, split: str, found: list[Found]):
-        super().__init__((image.name for image in found), [image.label for image in found])
+    def __init__(self, builder: Any, split: str, damaged: str, found: list[Found]):
+        names = (image.name for image in found)
+        super().__init__(names, [image.label for image in found], damaged)
         self._builder = builder
         self._split = split
         self._indices = [image.key for image in found]
 
     def _identity(self):
+        yield from super()._identity()
         yield self._builder.info.full_name.encode()
         yield self._split.encode()
         yield np.array(self._indices, "<i8").tobytes()
@@ -48,6 +50,7 @@ def tfds_images(
     min_edge: int = 0,
     examples_per_class: int | None = None,
     seed: int = 0,
+    damaged: str = SKIP,
     data_dir: str | os.PathLike | None = None,
     download: bool = True,
 ) -> ImageDataset:
@@ -60,7 +63,7 @@ def tfds_images(
     Args:
         name: Name of the data set, such as `"oxford_flowers102"`, with features `image` and
             `label`.
-        validation_split, min_edge, examples_per_class, seed: As for `image_folder`.
+        validation_split, min_edge, examples_per_class, seed, damaged: As for `image_folder`.
         train_split: Split to train on, such as `"train[:80%]"`. Default: `"train"`.
         test_split: Split to test on. Default: `"test"` where there is one, else
             `"validation"`, else a part of the training split.
@@ -80,16 +83,17 @@ def tfds_images(
     510
     """
     selection = Selection(validation_split, seed, min_edge, examples_per_class)
+    check_damaged(damaged)
     builder = _prepared_builder(name, data_dir, check_boolean("download", download))
     label_names = builder.info.features["label"].names
     train_split, test_split = _split_names(builder, train_split, test_split)
     test, test_skipped = None, []
     if test_split is not None:
         test_found, test_skipped = _scan(builder, test_split, len(label_names), min_edge)
-        test = TfdsSplit(builder, test_split, test_found)
+        test = TfdsSplit(builder, test_split, damaged, test_found)
     found, skipped = _scan(builder, train_split, len(label_names), min_edge)
     skipped += test_skipped
-    make_split = partial(TfdsSplit, builder, train_split)
+    make_split = partial(TfdsSplit, builder, train_split, damaged)
     return to_dataset(make_split, found, test, label_names, skipped, selection)
 
 
@@ -97,14 +101,15 @@ def cats_vs_dogs(
     *,
     examples_per_class: int | None = None,
     seed: int = 0,
+    damaged: str = SKIP,
     data_dir: str | os.PathLike | None = None,
     download: bool = True,
 ) -> ImageDataset:
     """Photographs of cats and dogs, from TFDS `cats_vs_dogs` (23,262 images, 786 MiB).
 
     Images with an edge below 96 pixels are skipped; of the others 90 % of each class are training
-    images and 10 % test images. `examples_per_class`, `seed`, `data_dir`, `download` and the errors
-    are those of `tfds_images`.
+    images and 10 % test images. `examples_per_class`, `seed`, `damaged`, `data_dir`, `download` and
+    the errors are those of `tfds_images`.
 
     Example, which needs the network:
 
@@ -116,6 +121,7 @@ def cats_vs_dogs(
         min_edge=96,
         examples_per_class=examples_per_class,
         seed=seed,
+        damaged=damaged,
         data_dir=data_dir,
         download=download,
     )

@@ -2,13 +2,12 @@
 
 import contextlib
 import hashlib
-import json
 import pathlib
 import sys
 import time
 import urllib.parse
 
-from keras_bit.core.files import cache_folder, write_json
+from keras_bit.core.files import cache_folder, check_owner, make_folder, read_json, write_json
 from keras_bit.core.text import readable_size
 from keras_bit.core.warn import warn_caller
 from keras_bit.weights.fetch import checksums
@@ -46,9 +45,12 @@ def fetch(url: str, *, refresh: bool = False) -> pathlib.Path:
             nor the folder of a mirror.
         ConnectionError: If the download fails.
         FileNotFoundError: If the mirror is a folder without this file.
+        PermissionError: If the cache folder is another user's, in a place such as `/tmp` that
+            everybody may write to. There the folders that this makes are private, mode 0700.
         OSError: If the cache folder cannot be written, or the disk has too little room.
     """
     target = cache_path(url)
+    check_owner(target)
     seen = _stamp(target)
     if seen and not refresh and _is_intact(target):
         return target
@@ -109,7 +111,7 @@ def _is_intact(target):
     if stamp is None:
         return False
     try:
-        record = json.loads(record_of(target).read_text())
+        record = read_json(record_of(target))
         size, modified, md5 = (record[key] for key in ("size", "modified", "md5"))
     except (OSError, ValueError, LookupError, TypeError):
         return True
@@ -132,7 +134,7 @@ def _one_at_a_time(target):
 
     lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
     with _writing(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:

@@ -1,7 +1,6 @@
 """The part of a file that has been downloaded so far, and what its server said of the whole."""
 
 import contextlib
-import json
 import os
 import pathlib
 import re
@@ -9,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from keras_bit.core.files import write_json
+from keras_bit.core.files import read_json, write_json
 from keras_bit.core.text import readable_size
 from keras_bit.weights.fetch import checksums
 
@@ -35,6 +34,13 @@ class Served(NamedTuple):
         names = ("ETag", "Last-Modified", "x-goog-generation")
         declared = checksums.declared(headers)
         return cls(url, size, *map(headers.get, names), *map(declared.get, checksums.DIGITS))
+
+    def is_sound(self) -> bool:
+        """Whether all has the type that it should have, of what came from a file."""
+        size, *texts = (self.size, *self._replace(size=None))
+        return isinstance(size, (int, type(None))) and all(
+            text is None or isinstance(text, str) and text.isprintable() for text in texts
+        )
 
     @property
     def validator(self) -> str | None:
@@ -67,11 +73,13 @@ class PartialFile:
     def resumable(self, url: str) -> tuple[Served | None, int]:
         """Returns what was served and how many bytes of it to keep; zero: start over."""
         try:
-            served = Served(**json.loads(self._notes.read_text()))
+            served = Served(**read_json(self._notes))
         except (OSError, ValueError, TypeError):
             return None, 0
         size = self.size
-        if served.url != url or not served.validator or size > (served.size or size):
+        if not served.is_sound() or served.url != url or not served.validator:
+            return None, 0
+        if size > (served.size or size):
             return None, 0
         # Of a whole file the last byte is asked for again: whether it still is that file.
         return served, size - 1 if size == served.size else size

@@ -4,65 +4,60 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_bit.core.files import wrap_read_errors
+from keras_bit.core.files import check_whole, wrap_read_errors
 
 TOLERANCE = 1e-4
 
 
-def meta_graphs(folder: pathlib.Path) -> Sequence[Any]:
-    """The graphs of a SavedModel, after looking whether it is one."""
+def meta_graphs(folder: pathlib.Path, source: str | os.PathLike) -> Sequence[Any]:
+    """The graphs of a SavedModel, after looking whether it is one; errors name `source`."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     if not folder.is_dir():
         raise FileNotFoundError(f"`folder` must be a SavedModel. Received: {folder}, not found.")
     if not (folder / "saved_model.pb").is_file():
         raise ValueError(
-            f"`folder` must be a SavedModel. Received: {folder}, without saved_model.pb"
+            f"`folder` must be a SavedModel. Received: {source}, without saved_model.pb"
         )
-    with wrap_tensorflow_errors(folder):
+    with reading(source):
+        check_whole(folder / "saved_model.pb")
         saved_model = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
         if not saved_model.meta_graphs:
             raise ValueError("saved_model.pb holds no graph")
     return saved_model.meta_graphs
 
 
-@contextlib.contextmanager
-def wrap_tensorflow_errors(folder: str | os.PathLike) -> Iterator[None]:
-    """Turns what TensorFlow raises over damaged files into a ValueError that names the folder."""
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-
-    with wrap_read_errors(folder, "a whole SavedModel"):
-        try:
-            yield
-        except (tf.errors.OpError, DecodeError) as error:
-            raise ValueError(str(error)) from error
+def reading(source: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
+    """Turns what TensorFlow raises over damaged files into a ValueError that names `source`."""
+    return wrap_read_errors(source, "`source` must be a whole SavedModel")
 
 
 class ModuleFunction:
     """The function of a SavedModel from images to features or logits, on the CPU.
 
     `shape` is the (batch, height, width, 3) that it takes, with `None` for what it leaves open.
+    Errors name `source`.
     """
 
-    def __init__(self, folder: str | os.PathLike) -> None:
+    def __init__(self, folder: str | os.PathLike, source: str | os.PathLike | None = None) -> None:
         import tensorflow as tf
 
-        self._folder = folder
-        tags = [list(graph.meta_info_def.tags) for graph in meta_graphs(pathlib.Path(folder))]
+        self._source = source = folder if source is None else source
+        graphs = meta_graphs(pathlib.Path(folder), source)
+        tags = [list(graph.meta_info_def.tags) for graph in graphs]
         tags.sort(key=lambda tags: "train" in tags)  # a second graph of modules of TensorFlow 1
-        with wrap_tensorflow_errors(folder), tf.device("/CPU:0"):
+        with reading(source), tf.device("/CPU:0"):
             self._module = tf.saved_model.load(str(folder), tags=tags[0])
         functions = list(_functions_of_images(self._module))
         if not functions:
             raise ValueError(
                 "The SavedModel must have a function of images (n, height, width, 3), called "
-                f"itself or as a signature. Received: {folder}, without one."
+                f"itself or as a signature. Received: {source}, without one."
             )
         self.shape, self._call = min(functions, key=lambda function: None not in function[0][1:3])
 
@@ -73,12 +68,12 @@ class ModuleFunction:
         images = np.asarray(images, "float32")
         if not tf.TensorShape(self.shape).is_compatible_with(images.shape):
             raise ValueError(
-                f"`images` must have the shape that the module {self._folder} takes, {self.shape}. "
+                f"`images` must have the shape that the module {self._source} takes, {self.shape}. "
                 f"Received: images of shape {images.shape}"
             )
-        with wrap_tensorflow_errors(self._folder), tf.device("/CPU:0"):
+        with reading(self._source), tf.device("/CPU:0"):
             outputs = self._call(tf.constant(images))
-        return _one_vector_per_image(outputs, len(images), self._folder)
+        return _one_vector_per_image(outputs, len(images), self._source)
 
     def difference(self, network: Callable[[np.ndarray], np.ndarray]) -> float:
         """Returns the largest difference from a network, over the module's largest output.
@@ -155,7 +150,7 @@ def _function_of_images(function, arguments, options):
     yield (*shape[:3], 3), call
 
 
-def _one_vector_per_image(outputs, count, folder):
+def _one_vector_per_image(outputs, count, source):
     """The features or logits among a function's outputs, as an array (count, outputs)."""
     import tensorflow as tf
 
@@ -166,6 +161,6 @@ def _one_vector_per_image(outputs, count, folder):
     if len(vectors) != 1:
         raise ValueError(
             "The module's function must give one vector for each image, features or logits. "
-            f"Received: {folder}, which gives arrays of shapes {[a.shape for a in arrays]}"
+            f"Received: {source}, which gives arrays of shapes {[a.shape for a in arrays]}"
         )
     return vectors[0]

@@ -10,7 +10,7 @@ import shutil
 import tarfile
 import tempfile
 
-from keras_bit.core.files import cache_folder, wrap_read_errors
+from keras_bit.core.files import cache_folder, check_owner, make_folder, wrap_read_errors
 from keras_bit.weights.arrays import LARGEST_RATIO
 
 FORMS = (
@@ -47,7 +47,8 @@ def resolve(handle: str | os.PathLike) -> pathlib.Path:
 
     tensorflow_hub downloads into `$TFHUB_CACHE_DIR` or a temporary folder. Without kagglehub a
     module of Kaggle is the equal one of TensorFlow Hub. Archives are unpacked into this package's
-    cache folder, and again when they have changed.
+    cache folder, and again when they have changed. A PermissionError tells of a folder that another
+    user may have put there, in a place such as `/tmp` that everybody may write to.
     """
     path = pathlib.Path(handle)
     if path.is_dir():
@@ -57,6 +58,7 @@ def resolve(handle: str | os.PathLike) -> pathlib.Path:
     if not is_handle(handle):
         raise FileNotFoundError(f"`handle` must be {FORMS}. Received: {handle}, not found.")
     folder = _download(str(handle).strip())
+    check_owner(folder)  # libraries may download into a folder of /tmp that others can guess
     return _saved_model_in(folder, "Delete this folder and try again: it may have been half-filled")
 
 
@@ -115,8 +117,9 @@ def _unpacked(archive):
     digits = hashlib.sha256(str(archive.resolve()).encode()).hexdigest()[:8]
     family = f"{archive.name.partition('.')[0]}-{digits}-"
     target = cache_folder() / f"{family}{status.st_size}-{status.st_mtime_ns}"
+    check_owner(target)
     if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         _unpack(archive, target)
         for former in target.parent.glob(f"{family}*"):
             if former != target:
@@ -128,7 +131,8 @@ def _unpack(archive, target):
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacking.") as temporary:
         folder = pathlib.Path(temporary, "module")
         folder.mkdir()
-        with wrap_read_errors(archive, "an undamaged, harmless .tar.gz of a SavedModel"):
+        rule = "`source` must be an undamaged, harmless .tar.gz of a SavedModel"
+        with wrap_read_errors(archive, rule):
             _write_members(archive, folder)
         with contextlib.suppress(OSError):  # another process may have been quicker
             folder.rename(target)
@@ -137,27 +141,27 @@ def _unpack(archive, target):
 def _write_members(archive, folder):
     """Looks at all headers of an archive before anything of it is written."""
     room = min(shutil.disk_usage(folder).free, LARGEST_RATIO * archive.stat().st_size)
-    try:
-        with tarfile.open(archive) as tar:
-            _check_members(tar, room)
-            for member in tar:
-                target, content = folder / member.name, tar.extractfile(member)
-                (target.parent if content else target).mkdir(parents=True, exist_ok=True)
-                if content:
-                    with open(target, "wb") as file:
-                        shutil.copyfileobj(content, file, length=2**20)
-    except tarfile.TarError as error:
-        raise ValueError(str(error)) from error
+    with tarfile.open(archive) as tar:
+        _check_members(tar, room)
+        for member in tar:
+            target, content = folder / member.name, tar.extractfile(member)
+            (target.parent if content else target).mkdir(parents=True, exist_ok=True)
+            if content:
+                with open(target, "xb") as file:
+                    shutil.copyfileobj(content, file, length=2**20)
 
 
 def _check_members(members, room):
-    declared = 0
+    declared, seen = 0, set()
     for member in members:
         name = pathlib.PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts or re.search(r"[\\:\0]", member.name):
             raise ValueError(f"its member {member.name!r} leads out of its folder")
         if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
             raise ValueError(f"its member {member.name!r} is neither a file nor a folder")
+        if name in seen and member.isfile():
+            raise ValueError(f"its member {member.name!r} overwrites another")
+        seen.add(name)
         declared += member.size
         if declared > room:
             raise ValueError(

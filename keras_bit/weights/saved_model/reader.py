@@ -8,12 +8,13 @@ import re
 
 import numpy as np
 
+from keras_bit.core.files import check_whole
 from keras_bit.weights.arrays import NetworkOf, StoredArray, WeightArrays
 from keras_bit.weights.saved_model.function import (
     TOLERANCE,
     ModuleFunction,
     meta_graphs,
-    wrap_tensorflow_errors,
+    reading,
 )
 from keras_bit.weights.saved_model.matching import Variable, find_mappings, natural
 
@@ -21,45 +22,54 @@ _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _SLOT = re.compile(r"\.OPTIMIZER_SLOT|/(Momentum|Adam|RMSProp|Adagrad|ExponentialMovingAverage)")
 
 
-def read_saved_model(folder: str | os.PathLike, network: NetworkOf | None = None) -> WeightArrays:
+def read_saved_model(
+    folder: str | os.PathLike,
+    network: NetworkOf | None = None,
+    source: str | os.PathLike | None = None,
+) -> WeightArrays:
     """Reads the arrays of a module of TensorFlow 2, or of TensorFlow 1 with signatures.
 
     With `network`, as in `read_weights`, they are those of the first candidate mapping with which
     the network equals the module's own function within 1e-4 of the largest output; a ValueError
-    tells that there is none. Without it they are those of the likeliest candidate.
+    tells that there is none. Without it they are those of the likeliest candidate. `source` is
+    what errors name: the archive that the folder was unpacked from.
     """
-    candidates = read_candidates(folder)
+    source = folder if source is None else source
+    candidates = read_candidates(folder, source)
     if network is None:
         return candidates[0]
-    function, differences = ModuleFunction(folder), []
+    function, differences = ModuleFunction(folder, source), []
     for arrays in candidates:
         differences.append(function.difference(network(arrays)))
         if differences[-1] <= TOLERANCE:
             return arrays
     raise ValueError(
         "The network must equal the module's own function within "
-        f"{TOLERANCE:g} of the largest output. Received: {folder}, whose variables can be read in "
+        f"{TOLERANCE:g} of the largest output. Received: {source}, whose variables can be read in "
         f"{len(candidates)} way(s), which differ from it by "
         f"{', '.join(f'{difference:.3g}' for difference in differences)}. Which variable belongs "
         "where cannot be decided; use the authors' npz file of this network."
     )
 
 
-def read_candidates(folder: str | os.PathLike) -> list[WeightArrays]:
+def read_candidates(
+    folder: str | os.PathLike, source: str | os.PathLike | None = None
+) -> list[WeightArrays]:
     """Returns the arrays of every candidate mapping, the likeliest first.
 
     There is one where the names decide. Without names, gammas and betas are told apart by their
     means alone, and either way is a candidate.
     """
     folder = pathlib.Path(folder)
-    meta_graphs(folder)
-    checkpoint = _Checkpoint(folder)
+    source = folder if source is None else source
+    meta_graphs(folder, source)
+    checkpoint = _Checkpoint(folder, source)
     mappings = find_mappings(checkpoint.variables, checkpoint.mean)
     if not mappings:
         examples = [f"{v.name} {v.shape}" for v in checkpoint.variables[:3]]
         raise ValueError(
             "The SavedModel must hold a BiT network. Received: "
-            f"{folder} with {len(checkpoint.variables)} variables that fit none, neither by name "
+            f"{source} with {len(checkpoint.variables)} variables that fit none, neither by name "
             f"nor by order and shape, {examples} among them."
         )
     return [checkpoint.weight_arrays(mapping) for mapping in mappings]
@@ -68,14 +78,15 @@ def read_candidates(folder: str | os.PathLike) -> list[WeightArrays]:
 class _Checkpoint:
     """The variables of a SavedModel; arrays are read from it one by one."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, source):
         import tensorflow as tf
 
-        self._folder = folder
+        self._source = source
         prefix = folder / "variables" / "variables"
-        with wrap_tensorflow_errors(folder):
+        with reading(source):
             if not prefix.with_suffix(".index").is_file():
                 raise ValueError("variables/variables.index is missing")
+            check_whole(prefix.with_suffix(".index"))
             self._reader = tf.train.load_checkpoint(str(prefix))
             shapes = self._reader.get_variable_to_shape_map()
             dtypes = self._reader.get_variable_to_dtype_map()
@@ -98,14 +109,14 @@ class _Checkpoint:
             elif name == "head/kernel":  # perhaps a 1x1 convolution's
                 shape = shape[-2:]
             stored[name] = StoredArray(shape, functools.partial(self._read, variable, shape))
-        return WeightArrays(self._folder, stored)
+        return WeightArrays(self._source, stored)
 
     def mean(self, variables):
         """The mean over all values of variables."""
         return np.mean([self._read(v, -1).mean(dtype="float64") for v in variables])
 
     def _read(self, variable, shape):
-        with wrap_tensorflow_errors(self._folder):
+        with reading(self._source):
             return self._reader.get_tensor(variable.key).reshape(shape)
 
     def _names_and_nodes(self):

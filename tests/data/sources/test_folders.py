@@ -1,4 +1,6 @@
+import glob
 import os
+import pathlib
 import struct
 import zlib
 
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, features
 
+from keras_bit.data.sources import folders
 from keras_bit.data.sources.folders import image_folder
 from tests.image_files import FIXED_TIME, make_folder, png_chunk, relative_names
 
@@ -40,7 +43,6 @@ def test_folder_of_classes(tmp_path):
 
 def test_split_does_not_depend_on_the_listing_order(tmp_path, monkeypatch):
     first = make_folder(tmp_path / "one", {"a": 9, "b": 9})
-    second = make_folder(tmp_path / "two", {"b": 9, "a": 9}, names=range(8, -1, -1))
     one = image_folder(first, validation_split=0.3, seed=3)
     listed = os.scandir
 
@@ -55,9 +57,9 @@ def test_split_does_not_depend_on_the_listing_order(tmp_path, monkeypatch):
             self.listing.close()
 
     monkeypatch.setattr(os, "scandir", Reversed)
-    two = image_folder(second, validation_split=0.3, seed=3)
-    assert relative_names(one.train, first) == relative_names(two.train, second)
-    assert relative_names(one.test, first) == relative_names(two.test, second)
+    two = image_folder(first, validation_split=0.3, seed=3)
+    assert relative_names(one.train, first) == relative_names(two.train, first)
+    assert relative_names(one.test, first) == relative_names(two.test, first)
     assert one.train.fingerprint == two.train.fingerprint
     assert one.test.fingerprint == two.test.fingerprint
 
@@ -234,9 +236,17 @@ def test_fingerprint_of_a_folder(tmp_path):
     seen.add(fingerprint())
     os.rename(kept, kept[:-4] + "x.png")
     seen.add(fingerprint())
+    kept = kept[:-4] + "x.png"
+    status = os.stat(kept)
+    with open(kept, "r+b") as file:  # the same size, and the time of the last change set back
+        file.seek(-1, os.SEEK_END)
+        file.write(b"T")
+    os.utime(kept, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert os.stat(kept).st_mtime_ns == status.st_mtime_ns
+    seen.add(fingerprint())
     (tmp_path / "a").rename(tmp_path / "c")
     seen.add(fingerprint())
-    assert len(seen) == 5
+    assert len(seen) == 6
     assert all(int(digest, 16) for digest in seen)
 
 
@@ -245,6 +255,24 @@ def test_fingerprint_does_not_depend_on_where_the_folder_lies(tmp_path):
     before = image_folder(tmp_path / "old").train.fingerprint
     (tmp_path / "old").rename(tmp_path / "new")
     assert image_folder(tmp_path / "new").train.fingerprint == before
+
+
+def test_names_and_fingerprint_do_not_depend_on_how_the_folder_is_written(tmp_path, monkeypatch):
+    photos = make_folder(tmp_path / "photos", {"a": 3, "b": 3})
+    (photos / "a").rename(photos / "inner")
+    (photos / "a").mkdir()
+    (photos / "inner").rename(photos / "a" / "inner")
+    Image.new("L", (9, 9)).save(photos / "stray.png")
+    monkeypatch.chdir(photos)
+    expected, listed = {}, sorted(glob.glob("**/*.png", recursive=True))
+    for path in (".", "./", os.path.join("..", "photos", ""), f"{tmp_path}//photos/", photos):
+        with pytest.warns(UserWarning, match="Skipped: 1"):
+            data = image_folder(path)
+        start = pathlib.Path(path)
+        names = sorted((*data.train.names, *data.test.names, data.skipped[0][0]))
+        assert names == [str(start / name) for name in listed]
+        assert sorted(folders.walk_files(path)) == names
+        assert expected.setdefault("fingerprint", data.train.fingerprint) == data.train.fingerprint
 
 
 def test_truncated_file_is_found_by_map(tmp_path):
@@ -260,7 +288,12 @@ def test_truncated_file_is_found_by_map(tmp_path):
     assert shapes[index] is None
     assert shapes.count(None) == 1
     assert list(data.train.errors) == [index]
-    assert "truncated" in data.train.errors[index]
+    assert data.train.errors[index] == "damaged JPEG: Premature end of JPEG file"
+    with pytest.raises(ValueError, match="`damaged` must be 'skip' or 'keep'.*damaged='drop'"):
+        image_folder(tmp_path, damaged="drop")
+    kept = image_folder(tmp_path, validation_split=0.2, damaged="keep").train
+    assert kept.names == data.train.names and kept.fingerprint != data.train.fingerprint
+    assert list(kept.map(np.shape))[index] == (64, 48, 3) and list(kept.errors) == [index]
     (tmp_path / "a" / "cut.jpg").write_bytes(whole.read_bytes())
     assert list(data.train.map(np.shape))[index] == (64, 48, 3)
     assert data.train.errors == {}

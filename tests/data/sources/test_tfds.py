@@ -136,10 +136,10 @@ def test_tfds_splits(tiny, name, arguments, train_size, test_size, test_split):
 
 
 def test_fingerprint_of_a_tfds_split():
-    def fingerprint(full_name, split, *indices):
+    def fingerprint(full_name, split, *indices, damaged="skip"):
         builder = types.SimpleNamespace(info=types.SimpleNamespace(full_name=full_name))
         found = [Found(f"x/{index}", 0, (9, 9), index) for index in indices]
-        return TfdsSplit(builder, split, found).fingerprint
+        return TfdsSplit(builder, split, damaged, found).fingerprint
 
     base = fingerprint("x/1.0.0", "train", 1, 2)
     assert base == fingerprint("x/1.0.0", "train", 1, 2)
@@ -148,8 +148,9 @@ def test_fingerprint_of_a_tfds_split():
         fingerprint("x/1.0.0", "test", 1, 2),
         fingerprint("x/1.0.0", "train", 1, 3),
         fingerprint("x/1.0.0", "train", 2, 1),
+        fingerprint("x/1.0.0", "train", 1, 2, damaged="keep"),
     }
-    assert len(others | {base}) == 5
+    assert len(others | {base}) == 6
 
 
 def test_tfds_few_shot_subset_and_min_edge(tiny):
@@ -271,6 +272,7 @@ def test_cats_vs_dogs(tmp_path):
         """40 photographs of which every tenth is one pixel too low."""
         sizes = [(95 if index % 10 == 9 else 96, 200) for index in range(40)]
         images = [encoded_image(index, size, "JPEG") for index, size in enumerate(sizes)]
+        images[0] = images[0][:-30]
         labels = np.arange(40) // 20
         return tf.data.Dataset.from_tensor_slices({"image": images, "label": labels})
 
@@ -281,7 +283,10 @@ def test_cats_vs_dogs(tmp_path):
         assert [warning.filename for warning in caught] == [__file__]
         with pytest.warns(UserWarning, match="Skipped: 4,"):
             few = cats_vs_dogs(examples_per_class=5, seed=1)
+        with pytest.warns(UserWarning, match="Skipped: 4,"):
+            kept = cats_vs_dogs(damaged="keep")
         shapes = list(data.train.map(np.shape))
+        kept_shapes = list(kept.train.map(np.shape))
     assert data.label_names == ("cat", "dog")
     assert {name for name, _ in data.skipped} == {
         f"cats_vs_dogs/train/{index}" for index in (9, 19, 29, 39)
@@ -290,5 +295,11 @@ def test_cats_vs_dogs(tmp_path):
     assert np.bincount(data.train.labels).tolist() == [16, 16]
     assert np.bincount(data.test.labels).tolist() == [2, 2]
     assert np.bincount(few.train.labels).tolist() == [5, 5]
-    assert set(shapes) == {(96, 200, 3)}
+    cut = data.train.names.index("cats_vs_dogs/train/0")
+    assert shapes.pop(cut) is None
+    assert data.train.errors == kept.train.errors
+    assert data.train.errors == {cut: "damaged JPEG: Premature end of JPEG file"}
+    assert set(shapes) == set(kept_shapes) == {(96, 200, 3)}
     assert data.image_size == (96, 200)
+    with pytest.raises(ValueError, match="`damaged` must be 'skip' or 'keep'"):
+        cats_vs_dogs(damaged=True, data_dir=str(tmp_path))

@@ -424,7 +424,23 @@ def test_a_range_that_cannot_be_starts_over(server, url):
     assert len(server.requests_seen) == 2
 
 
-@pytest.mark.parametrize("notes", [None, "", "{}", '{"size": "x"}'])
+def notes_of(address, **changes):
+    """What is known of a part, with some of it changed."""
+    names = ("size", "etag", "last_modified", "generation", "md5", "crc32c")
+    return json.dumps({**dict.fromkeys(names), "url": address, "etag": '"a"', **changes})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": "x"}, {"size": 1e9}, {"etag": 3}, {"etag": '"a\r\nX: b"'}, {"md5": [1]}, {"url": {}}],
+)
+def test_a_part_with_notes_that_were_never_written_starts_over(server, url, change):
+    break_off(server, url)
+    beside(url, ".part.json").write_text(notes_of(url, **change))
+    assert fetch(url).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("notes", [None, "", "{}", '{"size": "x"}', "[" * 100_000])
 def test_a_part_without_its_notes_starts_over(server, url, notes):
     part = break_off(server, url)
     part.write_bytes(b"!" * HALF)
@@ -667,3 +683,19 @@ def test_a_bar_on_a_narrow_terminal(server, monkeypatch, capsys, url, chunked):
     assert output == "" and path.name in errors
     assert all(len(line) <= 40 for line in bars)
     assert re.match(f"━+ {state}", bars[-1]), bars
+
+
+def test_a_cache_that_another_user_has_made_is_not_used(server, tmp_path, monkeypatch):
+    server.files["/weights.npz"] = bytes(100)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    monkeypatch.setenv("KERAS_HOME", str(shared / "keras"))
+    path = fetch(f"{server.url}/weights.npz")
+    assert all((shared / part).stat().st_mode & 0o77 == 0 for part in ("keras", "keras/keras_bit"))
+    refused = pytest.raises(PermissionError, match="nobody else may write.*KERAS_HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 99)
+    if path.stat().st_uid == 0:  # root is trusted
+        os.chown(shared / "keras", 1234, 1234)
+    with refused:
+        fetch(f"{server.url}/weights.npz")

@@ -8,6 +8,7 @@ import urllib.parse
 
 import pytest
 
+from keras_bit.core import files
 from keras_bit.weights.saved_model import is_handle, resolve
 
 pytestmark = pytest.mark.tensorflow
@@ -356,13 +357,14 @@ HARMFUL = {
     "drive": (tar_gz([("C:outside", b"x")]), "leads out"),
     "symbolic link": (tar_gz([(member("a", tarfile.SYMTYPE, link="/"), b"")]), "neither a file"),
     "hard link": (tar_gz([(member("a", tarfile.LNKTYPE, link="/etc/hosts"), b"")]), "neither"),
+    "twice": (tar_gz([("a", b"x"), ("./a", b"y")]), "its member './a' overwrites another"),
     "device": (tar_gz([(member("a", tarfile.CHRTYPE), b"")]), "neither a file"),
     "pipe": (tar_gz([(member("a", tarfile.FIFOTYPE), b"")]), "neither a file"),
     "zeros": (tar_gz([("a", bytes(2**24)), ("b", bytes(2**24))]), "declare 33554432 bytes"),
     "declared terabytes": (lie(2**40), "declare 1099511627783 bytes"),
-    "cut off": (MODULE[: len(MODULE) // 2], "cannot be read"),
-    "web page": (b"<!doctype html><html>Sign in</html>", "cannot be read"),
-    "empty file": (b"", "cannot be read"),
+    "cut off": (MODULE[: len(MODULE) // 2], "damaged or of another kind: Compressed file ended"),
+    "web page": (b"<!doctype html><html>Sign in</html>", "is a web page"),
+    "empty file": (b"", "is empty"),
 }
 
 
@@ -400,3 +402,22 @@ def test_an_archive_of_something_else(tmp_path):
     archive.write_bytes(tar_gz([("readme.txt", b"hello")]))
     with pytest.raises(ValueError, match="one SavedModel.*folder with a saved_model.pb"):
         resolve(archive)
+
+
+@pytest.mark.parametrize("place", ["hub", "cache"])
+def test_what_another_user_may_have_put_there_is_not_read(hub, home, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(files, "_is_shared", {tmp_path, home.parent}.__contains__)
+    archive = tmp_path / "bit.tar.gz"
+    archive.write_bytes(MODULE)
+    source, taken = (f"{HUB}/m-r50x1/1", hub.folder) if place == "hub" else (archive, home)
+    resolve(source)
+    lstat = os.lstat
+
+    def lstat_of_others(path, **options):
+        status = lstat(path, **options)
+        is_taken = str(path) == str(taken)
+        return os.stat_result((*status[:4], 1234, *status[5:])) if is_taken else status
+
+    monkeypatch.setattr(os, "lstat", lstat_of_others)
+    with pytest.raises(PermissionError, match=f"{taken}.*user with number 1234.*TFHUB_CACHE_DIR"):
+        resolve(source)
