@@ -13,6 +13,7 @@ from keras_bit.checkpoints.environment import environment
 from keras_bit.checkpoints.files import BackgroundWriter, Saved, newest_checkpoint
 from keras_bit.checkpoints.settings import (
     as_json,
+    check_same_start,
     differences,
     list_differences,
     refuse,
@@ -22,6 +23,7 @@ from keras_bit.checkpoints.signals import StopSignals
 from keras_bit.checkpoints.state import plain_state, restore_state, state_of
 from keras_bit.checkpoints.variables import Metrics, arrays_of, assign, named_arrays
 from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.distribution import processes
 from keras_bit.core.text import announce
 from keras_bit.core.warn import warn_caller
 from keras_bit.hyperrule.callback import as_callbacks
@@ -34,6 +36,7 @@ from keras_bit.hyperrule.keras_internals import (
     is_between_updates,
     skipped_steps,
     start_at_epoch,
+    updates_of,
 )
 
 EVERY_SECONDS = 60.0
@@ -179,6 +182,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._epoch = self._batch = self._batches_before = 0
         self._is_in_step, self._at_end_of_steps, self._begun_with = False, None, []
         self._resumed = self.find()
+        check_same_start(self.folder, self._resumed)
         if self._resumed:
             self._resume(self._resumed)
         self._last_save = (self._batches_before + self._batch, time.monotonic())
@@ -313,7 +317,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save_if_due(self):
         """Saves between two updates where it is time to, and heeds a signal."""
-        asked = self._signals.received
+        asked = self._signals.ask_to_stop()
         # `self.model` brings the variables up to date on JAX, those of the optimizer as well.
         if (asked or self._is_due()) and is_between_updates(inner_optimizer(self.model)):
             self._save(is_complete=False)
@@ -332,6 +336,8 @@ class Checkpoint(keras.callbacks.Callback):
         return updates > 0 and time.monotonic() - seconds >= pause
 
     def _save(self, is_complete):
+        if processes().index > 0:
+            return  # The first process has all of it.
         started = time.monotonic()
         model, history = self.model, self.model.history
         # At an epoch's first step they are reset, and TensorFlow may not have built them.
@@ -354,7 +360,7 @@ class Checkpoint(keras.callbacks.Callback):
             "batch": self._batch,
             "batches_before": self._batches_before,
             "accumulation": self._accumulation,
-            "update": int(self._optimizer.iterations),
+            "update": updates_of(self._optimizer),
             "is_complete": is_complete,
             "logs": metrics.logs,
             "history": history.history,
@@ -367,7 +373,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _stop(self):
         """Ends the program as the signal asked, when the checkpoint lies on the disk."""
-        signals, update = self._signals, int(self._optimizer.iterations)
+        signals, update = self._signals, updates_of(self._optimizer)
         self._end()
         self._signals = None
         if self.verbose:

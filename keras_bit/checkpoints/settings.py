@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+from keras_bit.core.distribution import gather
 from keras_bit.core.text import list_some
 
 DIFFERENCES_NAMED = 5
@@ -63,6 +64,17 @@ def refuse(path: pathlib.Path, found: list[str]) -> None:
             "A run must resume with what it began with. Received: another model or other settings "
             f"than {path} was made with ({list_differences(found)}). Choose another folder, or "
             "remove this one to start again."
+        )
+
+
+def check_same_start(folder: pathlib.Path, saved: Any) -> None:
+    """Raises where another process resumes from another checkpoint than `saved`, or from none."""
+    updates = gather(saved.content["update"] if saved else -1).tolist()
+    if len(set(updates)) > 1:
+        raise ValueError(
+            "`folder` must lie on a disk that all processes share. Received: "
+            f"folder={folder}, whose newest checkpoints are, process by process, those of the "
+            f"updates {updates} (-1: none)"
         )
 
 

@@ -1,9 +1,12 @@
 """Signals that ask a run to stop, noted while `fit` runs so that it can stop after a whole step."""
 
 import contextlib
+import os
 import signal
 import threading
 from typing import Any
+
+from keras_bit.core.distribution import processes
 
 TERMINATED = 128 + signal.SIGTERM  # as shells report a process that SIGTERM ended
 
@@ -11,8 +14,8 @@ TERMINATED = 128 + signal.SIGTERM  # as shells report a process that SIGTERM end
 class StopSignals:
     """Ctrl-C and SIGTERM while `model.fit` runs in the main thread.
 
-    The first is noted in `received`; a second one, and any outside of that `fit`, does what it
-    would do without this.
+    The first is noted; a second one, and any outside of that `fit`, does what it would do without
+    this. Of several processes the one that gets a signal tells the others.
 
     Args:
         model: The `keras.Model` in `fit`.
@@ -22,12 +25,15 @@ class StopSignals:
         self.received: int | None = None
         self._model = model
         self._previous: dict[int, Any] = {}
+        self._is_alone = processes().count == 1
+        self._questions = 0
 
     def install(self) -> None:
         """Notes signals from now on; those that are ignored stay so."""
         if threading.current_thread() is not threading.main_thread():
             return  # Python lets no other thread set them.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        # Of several processes each has JAX's own handler of SIGTERM.
+        for number in (signal.SIGINT, signal.SIGTERM) if self._is_alone else (signal.SIGINT,):
             previous = signal.getsignal(number)
             if previous not in (signal.SIG_IGN, None):
                 self._previous[number] = previous
@@ -40,6 +46,16 @@ class StopSignals:
                 with contextlib.suppress(ValueError):  # in another thread
                     signal.signal(number, previous)
         self._previous = {}
+
+    def ask_to_stop(self) -> bool:
+        """Whether to stop now; several processes, which ask at the same steps, agree on one."""
+        if not self._is_alone and self.received is None:
+            from jax.experimental import multihost_utils
+
+            self._questions += 1
+            if multihost_utils.reached_preemption_sync_point(self._questions):
+                self.received = signal.SIGTERM
+        return self.received is not None
 
     @property
     def name(self) -> str:
@@ -62,10 +78,12 @@ class StopSignals:
             raise KeyboardInterrupt
 
     def _note(self, number, frame):
-        if self.received is None and self._is_in_fit(frame):
+        if self.received is not None or not self._is_in_fit(frame):
+            self.act(number)
+        elif self._is_alone:
             self.received = number
         else:
-            self.act(number)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _is_in_fit(self, frame):
         """Whether `fit` still runs: after an error in it nobody removes this."""

@@ -37,10 +37,15 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Plans the run, trains, and shows both."""
+    """Plans the run, trains, and shows both; of several processes the first shows them."""
+    from keras_bit.core.distribution import processes
+    from keras_bit.training.distribution import join_processes
+
+    join_processes()
     check_output_folder(arguments)
     decisions = decisions_of(arguments)
-    run_shown(make_console(), arguments, data_of(arguments), decisions)
+    console = make_console(quiet=processes().index > 0)
+    run_shown(console, arguments, data_of(arguments), decisions)
 
 
 def run_shown(console: "Console", arguments: argparse.Namespace, data: Any, decisions: Any) -> None:

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.debug or message is None:
                 raise
             complain(f"error: {arguments.parser.with_options(message)}")
-            return FAILED
+            return _end_alone(FAILED)
         finally:
             signal.signal(signal.SIGTERM, previous)
 
@@ -134,6 +134,17 @@ def _message(error):
             "--crop-size."
         )
     return None
+
+
+def _end_alone(code):
+    """Returns the exit code; one of several processes ends here, as JAX would wait for the others.
+
+    Those end when they miss this one.
+    """
+    distribution = sys.modules.get("keras_bit.core.distribution")
+    if distribution and distribution.processes().count > 1:
+        os._exit(code)
+    return code
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 
 from keras_bit.core.arguments import check_boolean, check_integer
-from keras_bit.data.cache import CachedImages, cache_images, cache_size
+from keras_bit.data.cache import CachedImages, cache_size
 from keras_bit.data.dataset import ImageDataset, check_dataset
+from keras_bit.data.shard import Shard
+from keras_bit.data.shared_cache import cache_images_together
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.mixup import MixUp
 
@@ -37,6 +39,7 @@ def pipelines(
     mix_in_model: bool = False,
     seed: int = 0,
     initial_step: int = 0,
+    shard: tuple[int, int] | None = None,
 ) -> "tuple[tf.data.Dataset, tf.data.Dataset]":
     """Makes the training and test data sets that `rule` asks for.
 
@@ -65,6 +68,11 @@ def pipelines(
         seed: Non-negative integer for order and augmentation.
         initial_step: Number of optimizer updates already done, as in `optimizer.iterations`; an
             update takes `rule.accumulation_steps` batches.
+        shard: `(index, count)` where `count` processes train together, each on its part of every
+            batch: the parts, in the order of the processes, are the batches of one process, with
+            the same order, crops and mixes. An image's partner in MixUp may belong to another
+            process: both read it from their caches. By default that of `keras.distribution`, which
+            must leave the sharding to this function: `auto_shard_dataset=False`.
 
     Returns:
         Tuple `(train, test)` of `tf.data.Dataset`s of `(images, labels)`: images
@@ -73,6 +81,11 @@ def pipelines(
         once, and its last batch may be smaller. With `mix_in_model` the dict
         `{"images": images, "weight": weight}` takes the place of `images`: the MixUp weight of the
         batch, once for each of its images, float32; 1 in `test`.
+
+        With `shard`, batches hold their part of these rows. Where devices cannot share the test
+        images evenly, as JAX must, the last batch is filled up and `test` yields `(images, labels,
+        weights)`, with the weight 0 for what was filled in: the loss, and `weighted_metrics` of
+        `compile`, are those of the images.
 
     Raises:
         ImportError: If TensorFlow, needed with every backend for its `tf.data`, is missing.
@@ -100,8 +113,9 @@ def pipelines(
     """
     options = dtype, mix_in_model, seed, initial_step
     _check_options(rule, *options)
+    part = Shard.of(rule, shard)
     cached = cache_splits(data, rule, cache_dir, test_edge)
-    return make_pipelines(cached, data.num_classes, rule, *options)
+    return make_pipelines(cached, data.num_classes, rule, *options, part)
 
 
 def cache_splits(
@@ -124,8 +138,8 @@ def cache_splits(
     if keras.backend.backend() != "tensorflow":
         with contextlib.suppress(RuntimeError):  # TensorFlow already uses its GPUs
             tf.config.set_visible_devices([], "GPU")
-    test = cache_images(data.test, test_edge, "test", cache_dir)
-    train = cache_images(data.train, rule.resize_edge, "train", cache_dir)
+    test = cache_images_together(data.test, test_edge, "test", cache_dir)
+    train = cache_images_together(data.train, rule.resize_edge, "train", cache_dir)
     return CachedSplits(train, test)
 
 
@@ -137,12 +151,14 @@ def make_pipelines(
     mix_in_model: bool = False,
     seed: int = 0,
     initial_step: int = 0,
+    shard: Shard | None = None,
 ) -> "tuple[tf.data.Dataset, tf.data.Dataset]":
     """The second step of `pipelines`: the training and test data sets of cached images."""
     import tensorflow as tf
 
+    shard = shard or Shard.of(rule)
     _check_options(rule, dtype, mix_in_model, seed, initial_step)
-    common = num_classes, rule, dtype, mix_in_model
+    common = num_classes, rule, dtype, mix_in_model, shard
     with tf.device("CPU"):
         train = _training_batches(cached.train, *common, seed, int(initial_step))
         return train, _test_batches(cached.test, *common)
@@ -177,7 +193,7 @@ def _check_options(rule, dtype, mix_in_model, seed, initial_step):
         )
 
 
-def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, initial_step):
+def _training_batches(cached, num_classes, rule, dtype, mix_in_model, shard, seed, initial_step):
     import tensorflow as tf
 
     from keras_bit.data.sampler import Sampler, crop_batch
@@ -186,28 +202,30 @@ def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, init
     # Through DLPack a tensor has the array's memory, and a memory-mapped file stays on disk.
     images = tf.experimental.dlpack.from_dlpack(cached.images.__dlpack__())
     mixup: Any = MixUp(rule.mixup_alpha) if rule.mixup_alpha else None
+    size = rule.micro_batch_size // shard.count
 
     @tf.autograph.experimental.do_not_convert
     def micro_batches(step, positions):
-        indices = tf.data.Dataset.from_tensor_slices(_micro_batches(rule))
+        indices = tf.data.Dataset.from_tensor_slices(_micro_batches(rule, shard))
         return indices.map(lambda indices: (step, tf.gather(positions, indices), indices))
 
     def make_batch(step, positions, indices):
-        crops = sampler.crops(step).take(indices)
-        cropped = crop_batch(images, tf.gather(cached.rows, positions), crops, rule.crop_size)
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
         weight = mixup.draw_weight(sampler.weight_seed(step)) if mixup else 1.0
         if mix_in_model:
-            labels = mixup.mix(cropped, labels, weight)[1] if mixup else labels
-            weights = tf.repeat(weight, rule.micro_batch_size)
-            return {"images": _convert(cropped, dtype), "weight": weights}, labels
+            labels = mixup.mix(labels, labels, weight)[1][:size] if mixup else labels
+            positions, indices = positions[:size], indices[:size]
+        crops = sampler.crops(step).take(indices)
+        cropped = crop_batch(images, tf.gather(cached.rows, positions), crops, rule.crop_size)
+        if mix_in_model:
+            return {"images": _convert(cropped, dtype), "weight": tf.repeat(weight, size)}, labels
         return mix(cropped, labels, weight) if mixup else (_convert(cropped, dtype), labels)
 
     # Compiled, mixing reads memory once: ten times as fast as one operation after another.
     @tf.function(jit_compile=True, autograph=False)
     def mix(images, labels, weight):
         parts = mixup.mix(tf.cast(images, tf.float32), labels, weight)
-        images, labels = (part[: rule.micro_batch_size] for part in parts)
+        images, labels = (part[:size] for part in parts)
         # The weights are rounded: two whites can sum to a little more than white.
         return _convert(tf.minimum(images, 255.0), dtype), labels
 
@@ -217,30 +235,32 @@ def _training_batches(cached, num_classes, rule, dtype, mix_in_model, seed, init
     return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
-def _test_batches(cached, num_classes, rule, dtype, mix_in_model):
+def _test_batches(cached, num_classes, rule, dtype, mix_in_model, shard):
     import tensorflow as tf
 
     images = tf.experimental.dlpack.from_dlpack(cached.images.__dlpack__())
 
-    def make_batch(positions):
+    def make_batch(positions, weights=None):
         labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
         batch = _convert(tf.gather(images, tf.gather(cached.rows, positions)), dtype)
         if mix_in_model:
             batch = {"images": batch, "weight": tf.ones(tf.shape(batch)[0])}
-        return batch, labels
+        return (batch, labels) if weights is None else (batch, labels, weights)
 
-    positions = tf.data.Dataset.range(len(cached)).batch(rule.micro_batch_size)
-    return _map_ahead(positions, make_batch, rule, images.shape[1], dtype)
+    parts = shard.test_positions(len(cached), rule.micro_batch_size)
+    rows = tf.data.Dataset.from_tensor_slices(parts).batch(rule.micro_batch_size // shard.count)
+    return _map_ahead(rows, make_batch, rule, images.shape[1], dtype)
 
 
-def _micro_batches(rule):
+def _micro_batches(rule, shard):
     """Indices in the batch of the images that each micro-batch needs, a row for each micro-batch.
 
     With MixUp these are its own images, then their partners from the other end of the batch, in
     the order in which mixing all of them with their reverse gives the micro-batch as first half.
     """
-    own = np.arange(rule.batch_size).reshape(-1, rule.micro_batch_size)
-    if not rule.mixup_alpha or rule.accumulation_steps == 1:
+    size = rule.micro_batch_size // shard.count
+    own = np.arange(rule.batch_size).reshape(-1, shard.count, size)[:, shard.index]
+    if not rule.mixup_alpha or size == rule.batch_size:
         return own
     return np.concatenate([own, rule.batch_size - 1 - own[:, ::-1]], axis=1)
 

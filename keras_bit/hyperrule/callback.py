@@ -14,6 +14,7 @@ from keras_bit.hyperrule.keras_internals import (
     inner_optimizer,
     learning_rate_schedule,
     skipped_steps,
+    updates_of,
 )
 from keras_bit.hyperrule.rule import HyperRule
 
@@ -205,8 +206,7 @@ class HyperRuleCallback(keras.callbacks.Callback):
         return self.rule.schedule_length * self.rule.accumulation_steps
 
     def _remaining_updates(self):
-        done = int(keras.ops.cast(self._optimizer.iterations, "int32"))
-        return self.rule.schedule_length - done
+        return self.rule.schedule_length - updates_of(self._optimizer)
 
     def _check_duration(self, epoch):
         if self._remaining_steps <= 0:

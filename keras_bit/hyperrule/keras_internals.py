@@ -16,10 +16,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from keras import ops
+
 
 def inner_optimizer(model: Any) -> Any:
     """Returns the optimizer of a compiled model, without the loss scaling around it."""
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
+def updates_of(optimizer: Any) -> int:
+    """Returns how many updates an optimizer has made."""
+    return int(ops.cast(optimizer.iterations, "int32"))  # of all replicas' variables, one
 
 
 def learning_rate_schedule(optimizer: Any) -> Any:
@@ -119,7 +126,7 @@ def build_from_batch(model: Any, batch: Any) -> None:
 def is_between_updates(optimizer: Any) -> bool:
     """Whether the optimizer's accumulated gradients are those of no step."""
     steps = getattr(optimizer, "gradient_accumulation_steps", None) or 1
-    return steps == 1 or int(optimizer._iterations) % steps == 0
+    return steps == 1 or int(ops.cast(optimizer._iterations, "int32")) % steps == 0
 
 
 class TrainFunctions:

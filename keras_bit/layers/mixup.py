@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_bit.core.arguments import check_positive_number
+from keras_bit.core.distribution import replicas
 from keras_bit.core.saving import register
 from keras_bit.layers.seeded import SeededLayer, on_tensorflow
 
@@ -148,13 +149,10 @@ def _has_weight(data):
 def _check_one_replica():
     if keras.backend.backend() != "tensorflow":
         return
-    import tensorflow as tf
-
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1:
+    if (count := replicas()) > 1:
         raise ValueError(
             "A batch that comes with its `weight` must be mixed as a whole. Received: a strategy "
-            f"of {replicas} replicas. Let `pipelines` mix: `mix_in_model=False`."
+            f"of {count} replicas. Let `pipelines` mix: `mix_in_model=False`."
         )
 
 

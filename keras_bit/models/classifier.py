@@ -148,6 +148,7 @@ def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer
     model.compile(
         optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        # Weighted: see `pipelines` on the test images that several devices share.
+        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     model.optimizer.build(model.trainable_variables)

@@ -11,8 +11,9 @@ import keras
 from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.core.device import runs_on_cpu
-from keras_bit.core.files import write_json
+from keras_bit.core.files import read_json, write_json
 from keras_bit.core.text import announce
+from keras_bit.hyperrule.keras_internals import updates_of
 from keras_bit.hyperrule.optimizer import SGD
 from keras_bit.hyperrule.schedule import HyperRuleSchedule
 from keras_bit.layers.backbone import BiTBackbone
@@ -115,7 +116,7 @@ class _Progress(keras.callbacks.Callback):
         self._verbose = verbose
 
     def on_epoch_end(self, epoch, logs=None):
-        done = int(self.model.optimizer.iterations)
+        done = updates_of(self.model.optimizer)
         if not logs["loss"] < float("inf"):
             raise FloatingPointError(
                 f"The loss has become {logs['loss']} before step {done}. Lower `learning_rate`."
@@ -147,7 +148,7 @@ def _claim(folder, settings):
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
-    elif (found := json.loads(path.read_text(encoding="utf-8"))) != settings:
+    elif (found := read_json(path)) != settings:
         raise ValueError(
             "`output` must be a new folder, or that of a run with the same settings. Received: "
             f"{folder} with {found}, not {settings}"

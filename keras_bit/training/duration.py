@@ -7,6 +7,7 @@ import time
 import keras
 
 from keras_bit.core.device import runs_on_cpu
+from keras_bit.core.distribution import replicas
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.backbone import BiTBackbone
 
@@ -63,7 +64,7 @@ def estimate_duration(
     forward = forward_operations(backbone, rule.crop_size)
     factor = 1 + (BACKWARD + backbone.remat if backbone.trainable else 0)
     trained = factor * rule.schedule_length * rule.batch_size
-    rate = matrix_product_rate(backbone.compute_dtype)
+    rate = matrix_product_rate(backbone.compute_dtype) * (1 if runs_on_cpu() else replicas())
     return Duration(float(forward * (trained + epochs * test_size)), rate)
 
 

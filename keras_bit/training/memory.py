@@ -9,6 +9,7 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from keras_bit.core.distribution import replicas
 from keras_bit.core.text import readable_size, table
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.backbone import WHOLE_PARTS, BiTBackbone
@@ -29,7 +30,7 @@ class TrainingMemory:
         kernels: Of the standardized kernels that are saved for the backward pass.
         per_image: Of the images and activations, for each image of a micro-batch, at the worst
             moment.
-        images: Number of images of a micro-batch.
+        images: Number of images of a micro-batch, or of its part on each of several devices.
         precision: Name of the precision policy.
     """
 
@@ -74,6 +75,9 @@ class TrainingMemory:
 def training_memory(backbone: BiTBackbone, num_classes: int, rule: HyperRule) -> TrainingMemory:
     """Estimates the memory that training a classifier takes under `rule`.
 
+    It is that of each device where several share a batch, under a distribution of Keras or a
+    `tf.distribute` strategy.
+
     Counted are the weights, their gradients, momentum and accumulated gradients, the standardized
     kernels, and for each image what the forward pass saves: the inputs of group norms and of
     convolutions, each once, and the image. With `remat` these are the inputs of units, and what
@@ -109,7 +113,7 @@ def training_memory(backbone: BiTBackbone, num_classes: int, rule: HyperRule) ->
         training=FLOAT32_SIZE * copies * count,
         kernels=_value_size(backbone) * kernels,
         per_image=_per_image(backbone, rule.crop_size, trained),
-        images=rule.micro_batch_size,
+        images=math.ceil(rule.micro_batch_size / replicas()),
         precision=backbone.dtype_policy.name,
     )
 

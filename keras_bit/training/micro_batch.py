@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from keras_bit.core.device import current_device, is_out_of_memory
-from keras_bit.core.files import cache_folder, write_json
+from keras_bit.core.distribution import gather, processes, replicas
+from keras_bit.core.files import cache_folder, read_json, write_json
 from keras_bit.core.text import announce
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.backbone import BiTBackbone
@@ -32,7 +33,7 @@ def largest_micro_batch(
     a divisor of the batch size. The first is that of the estimate (`keras_bit.training_memory`);
     then larger ones for as long as they fit, or smaller ones until one does. Every try compiles a
     training step. A CPU gives no error but ends the process: there the estimate alone decides,
-    against four fifths of the available memory.
+    against four fifths of the available memory; so it does where several processes share a batch.
 
     Weights and compilation of the model are afterwards what they were. What was found is remembered
     in a file below `$KERAS_HOME/keras_bit`, by default `~/.keras/keras_bit`, for the same model,
@@ -83,8 +84,9 @@ def _find(backbone, classes, rule, make_model, verbose):
     device = current_device()
     images = _estimate(backbone, classes, rule, device)
     why = "by an estimate for the memory that is free"
-    if device.kind != "cpu":
-        images, why = _find_by_trying(make_model(), rule, device, images or 1)
+    images = int(gather(images or 0).min()) or None  # the same in every process
+    if device.kind != "cpu" and processes().count == 1:
+        images, why = _find_by_trying(make_model(), rule, device, images or _sizes(rule)[0])
     if images is None:
         raise MemoryError(
             f"The memory of {device.name} does not suffice for training on one image of "
@@ -102,7 +104,7 @@ def _find(backbone, classes, rule, make_model, verbose):
 def _estimate(backbone, classes, rule, device):
     """The largest divisor of the batch size for which the memory should suffice, or `None`."""
     found = None
-    for images in _divisors(rule.batch_size):
+    for images in _sizes(rule):
         memory = training_memory(backbone, classes, rule.replace(micro_batch_size=images))
         if device.kind == "cpu":
             held = memory.weights if backbone.built else 0  # in memory that is not free
@@ -122,7 +124,7 @@ def _find_by_trying(model, rule, device, guess):
     if images is not None:
         return images, f"found before, {path}"
     images = _largest(
-        _divisors(rule.batch_size),
+        _sizes(rule),
         guess,
         lambda images: fits_device(model, rule.replace(micro_batch_size=images)),
     )
@@ -134,8 +136,13 @@ def _find_by_trying(model, rule, device, guess):
     return images, "the whole batch" if images == rule.batch_size else "larger ones do not"
 
 
-def _divisors(number):
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+def _sizes(rule):
+    """The sizes of micro-batches that make up a batch and that all devices can share evenly."""
+    batch_size, devices = rule.batch_size, replicas()
+    if devices > 1 and keras.backend.backend() == "tensorflow":
+        return [batch_size]  # Keras does not accumulate under a strategy.
+    sizes = [n for n in range(devices, batch_size + 1, devices) if batch_size % n == 0]
+    return sizes or [batch_size]
 
 
 def _largest(numbers, guess, fits):
@@ -202,6 +209,7 @@ def _key(model, rule, device):
         "keras": f"{keras.version()} on {backend}",
         "backend": f"{backend} {importlib.import_module(backend).__version__}",
         "device": device.name,
+        "devices": replicas(),
         "memory": device.memory,
     }
 
@@ -209,7 +217,7 @@ def _key(model, rule, device):
 def _remembered(path, key):
     """The number in the file, or `None` where there is no such file or it is damaged."""
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError, ZeroDivisionError):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         images = content["micro_batch_size"]
         if content["key"] == key and type(images) is int and key["batch_size"] % images == 0:
             return images

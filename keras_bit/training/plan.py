@@ -16,6 +16,7 @@ from keras_bit.core.device import (
     resolve_policy,
     set_memory_growth,
 )
+from keras_bit.core.distribution import replicas
 from keras_bit.core.text import readable_size, table
 from keras_bit.data.cache import cache_size
 from keras_bit.data.dataset import ImageDataset, check_dataset
@@ -23,6 +24,7 @@ from keras_bit.hyperrule.callback import default_steps_per_epoch
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.models.classifier import BiTClassifier
+from keras_bit.training.distribution import all_devices
 from keras_bit.training.duration import Duration, estimate_duration
 from keras_bit.training.memory import FLOAT32_SIZE, TrainingMemory, training_memory
 from keras_bit.training.micro_batch import find_micro_batch
@@ -92,6 +94,7 @@ class RunPlan:
         remat: Whether the backward pass recomputes activations.
         precision: Name of the precision policy.
         device: `Device` that the plan was made on.
+        devices: Number of devices like it that share every micro-batch.
         seed: Decides initial weights, order of the images and augmentation.
         steps_per_epoch: Steps of `fit` between two validations.
         epochs: Number of validations.
@@ -120,6 +123,7 @@ class RunPlan:
     memory: TrainingMemory
     memory_with_remat: TrainingMemory | None
     duration: Duration
+    devices: int = 1
 
     def to_json(self) -> str:
         """Returns the plan as JSON text, for `from_json`."""
@@ -144,16 +148,20 @@ class RunPlan:
                 "duration": Duration(**content["duration"]),
             }
             return cls(**{**content, **parts})
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise ValueError(
                 f"`text` must be what `RunPlan.to_json` returns. Received: {text[:60]!r}... "
                 f"({error}). Make the plan again with `keras_bit.plan`."
             ) from error
 
     def settings(self) -> dict[str, Any]:
-        """Returns, as a dict, what two runs have in common that give the same results."""
+        """Returns, as a dict, what two runs have in common that give the same results.
+
+        Of the data these are classes and counts; the images are compared by their pixels.
+        """
         estimates = (
             "device",
+            "devices",
             "cache_dir",
             "cache_sizes",
             "memory",
@@ -161,6 +169,7 @@ class RunPlan:
             "duration",
         )
         plan = dataclasses.asdict(self)
+        del plan["data"]["train_fingerprint"], plan["data"]["test_fingerprint"]
         return {name: value for name, value in plan.items() if name not in estimates}
 
     def build_classifier(self) -> BiTClassifier:
@@ -184,6 +193,7 @@ class RunPlan:
         sizes = " + ".join(map(readable_size, self.cache_sizes))
         ours = "trained on synthetic (formula-driven) images, not Google's"
         free = f", {readable_size(device.memory)} for Keras" if device.memory else ""
+        several = f"{self.devices} devices, each like " if self.devices > 1 else ""
         return [
             ("training images", f"{data.train_size:,}", f"{len(data.label_names):,} classes"),
             ("validation images", f"{data.test_size:,}", f"median size {height}x{width} pixels"),
@@ -195,7 +205,7 @@ class RunPlan:
             ),
             ("weights", self.preset or "random", ours if self.preset == EMBEDDED else ""),
             ("trained", "head" if self.freeze_backbone else "all", ""),
-            ("precision", self.precision, f"on {device.name}{free}"),
+            ("precision", self.precision, f"on {several}{device.name}{free}"),
             ("validations", f"{self.epochs:,}", f"one every {self.steps_per_epoch:,} steps"),
             ("cache", sizes, f"in {self.cache_dir or 'memory'}"),
             ("time", str(self.duration), self.duration.reason),
@@ -213,6 +223,7 @@ class RunPlan:
         return rows
 
 
+@all_devices()
 def plan(
     data: ImageDataset,
     *,
@@ -317,6 +328,7 @@ def plan(
         memory=memory,
         memory_with_remat=lean,
         duration=estimate_duration(backbone, rule, epochs, data.test_size),
+        devices=replicas(),
     )
 
 

@@ -1,5 +1,6 @@
 """What a run keeps and writes while it trains."""
 
+import contextlib
 import csv
 import io
 import pathlib
@@ -10,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_bit.core.files import atomic_write
+from keras_bit.hyperrule.keras_internals import updates_of
 from keras_bit.models.classifier import has_finite_weights
 
 
@@ -33,7 +35,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._count_seconds()
-        updates = int(self.model.optimizer.iterations)
+        updates = updates_of(self.model.optimizer)
         if logs is not None:
             logs["updates"] = updates
         if not has_finite_weights(self.model):
@@ -114,16 +116,35 @@ class TensorBoard(keras.callbacks.TensorBoard):
         super().on_train_begin(logs)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        self._catch_up()
-        super().on_test_begin(logs)
+        with self._explain_write_errors():
+            self._catch_up()
+            super().on_test_begin(logs)
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        with self._explain_write_errors():
+            super().on_test_end(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        super().on_epoch_end(epoch, logs)
+        with self._explain_write_errors():
+            super().on_epoch_end(epoch, logs)
         self._written += 1
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        self._catch_up()
-        super().on_train_end(logs)
+        with self._explain_write_errors():
+            self._catch_up()
+            super().on_train_end(logs)
+
+    @contextlib.contextmanager
+    def _explain_write_errors(self):
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise OSError(
+                f"The logs for TensorBoard cannot be written to {self._folder}: "
+                f"{error.message.splitlines()[0]}. Make room, and start the run again: it resumes."
+            ) from error
 
     def _catch_up(self):
         for row in history_rows(self.model)[self._written :]:

@@ -14,12 +14,14 @@ import numpy as np
 from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.core.arguments import check_boolean
 from keras_bit.core.device import current_device, runs_on_cpu, set_memory_growth
+from keras_bit.core.distribution import processes
 from keras_bit.core.files import check_room, write_json
 from keras_bit.core.onednn import is_left_off
 from keras_bit.core.text import announce
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.data.pipeline import cache_splits, make_pipelines
+from keras_bit.data.shard import Shard
 from keras_bit.evaluation.evaluation import Evaluation
 from keras_bit.evaluation.pictures import GRID_COLUMNS, GRID_IMAGES
 from keras_bit.evaluation.predict import LABELS_FILE, MODEL_FILE, RULE_FILE
@@ -27,6 +29,12 @@ from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
 from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.models.classifier import BiTClassifier, compile_classifier
+from keras_bit.training.distribution import (
+    all_devices,
+    explain_lost_process,
+    this_process,
+    with_whole_outputs,
+)
 from keras_bit.training.memory import FLOAT32_SIZE
 from keras_bit.training.plan import DataSummary, RunPlan
 from keras_bit.training.plan import plan as make_plan
@@ -127,6 +135,7 @@ def fine_tune(
             interrupted run with something else; the message names the differences.
         MemoryError: With `micro_batch_size="auto"`, if not even a single image fits.
         FloatingPointError: If a loss or a weight becomes infinite or NaN.
+        ConnectionError: If one of several processes can no longer be reached.
         OSError: If the disk has too little room for the model; the run can then be resumed.
 
     Example:
@@ -142,27 +151,32 @@ def fine_tune(
     check_boolean("report", report)
     overwrite, resume = check_boolean("overwrite", overwrite), _checked_resume(resume)
     callbacks = as_callbacks(callbacks)
-    with _folder(output, overwrite, resume) as folder:
-        set_memory_growth()
-        plan = _resolve_plan(check_dataset(data), plan, decisions, verbose)
-        announce(str(plan), verbose)
-        _hint_at_onednn(verbose)
-        run = _Run(plan, folder, callbacks, verbose)
-        keras.utils.set_random_seed(plan.seed)
-        model = plan.build_classifier()
-        splits = cache_splits(data, plan.rule, plan.cache_dir)
-        pipelines = run.pipelines(splits)
-        history = run.train(model, pipelines)
-        announce("Evaluating the best weights.", verbose)
-        model.set_weights(run.best.best_weights)
-        evaluation = _evaluate(data, model, splits, pipelines)
+    is_first = processes().index == 0
+    verbose = verbose if is_first else 0
+    with explain_lost_process(), _folder(output, overwrite, resume) as folder:
+        with all_devices():
+            set_memory_growth()
+            plan = _resolve_plan(check_dataset(data), plan, decisions, verbose)
+            announce(str(plan), verbose)
+            _hint_at_onednn(verbose)
+            run = _Run(plan, folder, callbacks, verbose)
+            keras.utils.set_random_seed(plan.seed)
+            model = plan.build_classifier()
+            splits = cache_splits(data, plan.rule, plan.cache_dir)
+            pipelines = run.pipelines(splits)
+            history = run.train(model, pipelines)
+            announce("Evaluating the best weights.", verbose)
+            model.set_weights(run.best.best_weights)
+            evaluation = _evaluate(data, model, splits, pipelines)
         metrics = _metrics(plan, history, evaluation, run.progress.seconds)
-        if folder is not None:
-            drawing = " and drawing the report" if report else ""
-            announce(f"Saving the model{drawing}.", verbose)
-            _write(folder, plan, model, metrics)
-            if report:
-                _write_report(folder, plan, history, metrics, evaluation, splits)
+        with this_process():
+            model = _own_model(plan, model)
+            if folder is not None and is_first:
+                drawing = " and drawing the report" if report else ""
+                announce(f"Saving the model{drawing}.", verbose)
+                _write(folder, plan, model, metrics)
+                if report:
+                    _write_report(folder, plan, history, metrics, evaluation, splits)
     output = None if output is None else pathlib.Path(output)
     return FineTuneResult(model, plan, history, evaluation, metrics, output)
 
@@ -223,6 +237,7 @@ class _Run:
     def __init__(self, plan, folder, callbacks, verbose):
         self.plan = plan
         self.verbose = verbose
+        self.shard = Shard.of(plan.rule)
         self.progress = Progress()
         self.best = BestWeights()
         state = [self.progress, self.best, *callbacks]
@@ -231,15 +246,20 @@ class _Run:
         if folder is not None:
             self.checkpoint = _checkpoint(folder, plan, state, verbose)
             logs = [TensorBoard(folder / LOGS_FOLDER), HistoryFile(folder / HISTORY_FILE)]
+            logs = logs if processes().index == 0 else []
             # First, so that the others see what it restores.
             self.callbacks = [self.checkpoint, self.progress, self.best, *logs, *callbacks]
 
     def pipelines(self, splits):
         """Training and test batches, from the epoch on that the run begins with."""
         plan = self.plan
+        if self.checkpoint:
+            fingerprints = [cached.fingerprint for cached in splits]
+            _check_images(self.checkpoint, dict(zip(splits._fields, fingerprints, strict=True)))
         step = self.checkpoint.initial_step if self.checkpoint else 0
         classes = len(plan.data.label_names)
-        return make_pipelines(splits, classes, plan.rule, seed=plan.seed, initial_step=step)
+        options = {"seed": plan.seed, "initial_step": step, "shard": self.shard}
+        return make_pipelines(splits, classes, plan.rule, **options)
 
     def train(self, model, pipelines):
         """Trains to the end of the schedule and returns the history."""
@@ -260,20 +280,37 @@ def _checkpoint(folder, plan, callbacks, verbose):
     """The checkpoints of a run; raises where those in the folder are another run's."""
     settings, path = plan.settings(), folder / CHECKPOINTS_FOLDER
     checkpoint = Checkpoint(path, callbacks=callbacks, settings=settings, verbose=verbose)
+    saved = checkpoint.find()
+    # Of the images more is known when they have been decoded.
+    _check_images(checkpoint, saved and saved.content["settings"].get("images"))
+    return checkpoint
+
+
+def _check_images(checkpoint, fingerprints):
+    checkpoint.settings["images"] = fingerprints
     try:
         checkpoint.check_settings()
     except ValueError as error:
         raise ValueError(
             f"{error} Here that is `resume=False` with `overwrite`, or --no-resume --overwrite."
         ) from error
-    return checkpoint
 
 
 def _evaluate(data, model, splits, pipelines):
     """The model's answers on the validation images, read once."""
     _, test = pipelines
-    logits = np.asarray(model.predict(test, verbose=0))
+    logits = np.asarray(with_whole_outputs(model).predict(test, verbose=0))
+    logits = logits[: len(splits.test)]  # The rest are those that fill up the last batch.
     return Evaluation(splits.test.labels, logits, data.label_names, splits.test.names)
+
+
+def _own_model(plan, model):
+    """The model, or its twin in this process where several share its variables."""
+    if processes().count == 1:
+        return model
+    twin = plan.build_classifier()
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def _metrics(plan, history, evaluation, seconds):
@@ -311,7 +348,8 @@ def _write(folder, plan, model, metrics):
 
 
 def _write_report(folder, plan, history, metrics, evaluation, splits):
-    train, _ = make_pipelines(splits, len(plan.data.label_names), plan.rule, seed=plan.seed)
+    classes = len(plan.data.label_names)
+    train, _ = make_pipelines(splits, classes, plan.rule, seed=plan.seed, shard=Shard())
     mistaken = [mistake.index for mistake in evaluation.mistakes(SHOWN_MISTAKES)]
     write_report(
         folder,

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 from keras_bit.checkpoints.files import newest_checkpoint, remove_checkpoints
+from keras_bit.core.distribution import processes, wait_for_all
 from keras_bit.core.files import atomic_write
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.evaluation.predict import COMPLETE_FOLDER, LABELS_FILE, MODEL_FILE, RULE_FILE
@@ -73,10 +74,21 @@ def run_folder(
     """Yields the folder to work in; what a finished run leaves there comes to `output`.
 
     An earlier run there stays until the new one is complete. A run that fails leaves the folder
-    only where it holds a checkpoint.
+    only where it holds a checkpoint. Several processes have the same folder; the first prepares and
+    publishes it, while the others wait.
     """
     check_output(output, overwrite, resume)
     output = pathlib.Path(output)
+    is_first = processes().index == 0
+    wait_for_all("output checked")
+    with _own_folder(output, resume) if is_first else contextlib.nullcontext():
+        wait_for_all("output prepared")
+        yield output / UNFINISHED_FOLDER
+    wait_for_all("output published")
+
+
+@contextlib.contextmanager
+def _own_folder(output, resume):
     output.mkdir(parents=True, exist_ok=True)
     lock = output / LOCK_FILE
     with exclusive_lock(lock, lambda: _refuse_second_run(output)):
@@ -90,7 +102,7 @@ def run_folder(
             if not resume:
                 remove_checkpoints(folder / CHECKPOINTS_FOLDER)
             folder.mkdir(exist_ok=True)
-            yield folder
+            yield
             _publish(folder, output)
         finally:
             if not _has_checkpoint(folder):

@@ -15,7 +15,7 @@ from keras_bit.core.device import is_out_of_memory
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import pipelines
 from keras_bit.hyperrule.callback import DEFAULT_EPOCHS, fit_hyperrule
-from keras_bit.hyperrule.keras_internals import inner_optimizer
+from keras_bit.hyperrule.keras_internals import inner_optimizer, updates_of
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.models.classifier import compile_classifier
 from keras_bit.training.plan import plan
@@ -203,7 +203,7 @@ class HyperBiT(keras_tuner.HyperModel):
         rule = whole.replace(schedule_length=_share(whole.schedule_length, epochs / self.epochs))
         optimizer = inner_optimizer(model)
         optimizer.learning_rate = rule.schedule()
-        done = int(optimizer.iterations)
+        done = updates_of(optimizer)
         seed = self._next_seed(hp)
         train, test = pipelines(self.data, rule, self.plan.cache_dir, seed=seed, initial_step=done)
         updates_per_epoch = math.ceil(whole.schedule_length / self.epochs)

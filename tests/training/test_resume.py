@@ -20,7 +20,7 @@ import keras_bit
 from keras_bit.training import run_folder as folders
 from keras_bit.training.run_folder import DONE_FOLDER, LOCK_FILE
 from tests.checkpoints.runs import Interrupt, Interrupted
-from tests.processes import ROOT
+from tests.processes import ROOT, run_python
 from tests.training.test_run import FILES, RULE, colors, content_of, files_in
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
@@ -134,7 +134,7 @@ def test_another_run_is_refused_with_the_differences(data, tmp_path):
         (data, {"seed": 1}, "seed: 0, now 1"),
         (data, {"learning_rate": 0.1}, "rule.learning_rate: 0.05, now 0.1"),
         (data, {"preset": "f-r14x0.5", "depth": None, "width": None}, "preset: null, now"),
-        (other, {}, "data.train_fingerprint"),
+        (other, {}, "images.train: "),
         (data, {"freeze_backbone": True}, "freeze_backbone: false, now true"),
     ):
         with pytest.raises(ValueError, match=f"with what it began.*{message}.*`resume=False`"):
@@ -240,6 +240,7 @@ def test_a_second_run_in_the_same_folder_is_refused(data, tmp_path):
 
 # Devices as in this process: with others TensorFlow sums in another order.
 KILLED = """
+import resource
 import sys
 import keras_bit
 import tests.conftest
@@ -248,6 +249,8 @@ from tests.training.test_resume import NOTHING, colors, run
 
 tests.conftest.pytest_configure(None)
 data = keras_bit.ImageDataset.from_arrays(*colors(48), *colors(13, 1))
+if sys.argv[2:]:  # as on a full disk: no file may become larger
+    resource.setrlimit(resource.RLIMIT_FSIZE, 2 * (int(sys.argv[2]),))
 print("begun", flush=True)
 run(data, sys.argv[1], NOTHING)
 """
@@ -265,6 +268,16 @@ def stage_of(output):
     if any((unfinished / "checkpoints").glob("checkpoint-*")):
         return "training on, validating or evaluating"
     return "training up to the first checkpoint" if unfinished.exists() else "before"
+
+
+def test_a_run_that_could_not_write_ends_as_one_that_could(whole, tmp_path):
+    for limit in (100, 600_000, None):  # almost nothing; all but a checkpoint
+        arguments = ["-c", KILLED, tmp_path, *([limit] if limit else [])]
+        done = run_python(*map(str, arguments))
+        assert done.returncode == (1 if limit else 0), done.stderr[-3000:]
+        if limit:
+            assert "OSError" in done.stderr.splitlines()[-1], done.stderr[-3000:]
+    assert_equal(tmp_path, whole)
 
 
 def test_killed_at_random_moments(whole, tmp_path, capsys):

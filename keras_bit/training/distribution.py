@@ -1,0 +1,133 @@
+"""Training on all devices of a machine, and on several machines."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_bit.core.distribution import processes, replicas
+
+HEARTBEAT_SECONDS = 30  # without a sign of life from one process, after which the others end
+# What Keras reads, what Slurm sets within `srun`, and Open MPI within `mpirun`.
+_COUNTS = ("KERAS_DISTRIBUTION_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+
+# In the messages of JAX's ways to reach the other processes.
+_LOST = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "oordination service")
+
+
+def join_processes() -> None:
+    """Joins the processes that were started to train together, where environment variables say so.
+
+    They are those of `keras.distribution.initialize`, or of Slurm or Open MPI, which JAX reads.
+
+    Raises:
+        ValueError: If there are several processes and Keras's backend is not JAX, or a variable of
+            Keras is missing or no number.
+    """
+    several = [f"{n}={os.environ[n]}" for n in _COUNTS if os.environ.get(n, "1") != "1"]
+    several += ["TF_CONFIG"] * ("TF_CONFIG" in os.environ)
+    if not several:
+        return
+    if keras.backend.backend() != "jax":
+        raise _needs_jax(f"{several[0]} with the backend {keras.backend.backend()}")
+    import jax
+
+    given = _given_to_keras() if _COUNTS[0] in os.environ else {}
+    jax.distributed.initialize(
+        **given,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+    )
+
+
+def _needs_jax(received):
+    return ValueError(
+        "Several processes train together with Keras on JAX only, for Keras's `fit` fails under "
+        f"TensorFlow's MultiWorkerMirroredStrategy. Received: {received}. Set KERAS_BACKEND=jax."
+    )
+
+
+def _given_to_keras():
+    """What `keras.distribution.initialize`, which sets no heartbeat, would read and hand on."""
+    names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+    variables = [f"KERAS_DISTRIBUTION_{name}" for name in names]
+    addresses, count, index = (os.environ.get(name, "") for name in variables)
+    if not addresses or not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
+        raise ValueError(
+            f"{', '.join(variables)} must be the address of the first process with a port, the "
+            "number of processes, and the number of this one from 0 on. "
+            f"Received: {addresses!r}, {count!r}, {index!r}"
+        )
+    first, *_ = addresses.split(",")
+    return {"coordinator_address": first, "num_processes": int(count), "process_id": int(index)}
+
+
+@contextlib.contextmanager
+def all_devices() -> Iterator[None]:
+    """Shares batches among all devices that the backend sees, unless the caller has chosen some."""
+    with _scope_of_all_devices():
+        yield
+
+
+def _scope_of_all_devices():
+    if keras.backend.backend() == "jax":
+        devices = keras.distribution.list_devices()
+        if len(devices) > 1 and keras.distribution.distribution() is None:
+            data_parallel = keras.distribution.DataParallel(
+                devices=devices, auto_shard_dataset=False
+            )
+            return data_parallel.scope()
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+            raise _needs_jax("such a strategy")
+        gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
+        if len(gpus) > 1 and not tf.distribute.has_strategy():
+            return tf.distribute.MirroredStrategy(gpus).scope()
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def this_process() -> Iterator[None]:
+    """Leaves the distribution of JAX: a variable made in it is made by all processes together."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+@contextlib.contextmanager
+def explain_lost_process() -> Iterator[None]:
+    """Says it in plain words where a step fails since another process has ended."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if processes().count == 1 or not any(sign in str(error) for sign in _LOST):
+            raise
+        raise ConnectionError(
+            "Training has ended since another process failed or cannot be reached; its own output "
+            "says why. Start all processes again: they resume from the newest checkpoint. "
+            f"(process {processes().index} of {processes().count}: {str(error).splitlines()[0]})"
+        ) from error
+
+
+class OnEveryDevice(keras.layers.Layer):
+    """Hands its input on so that every process of `keras.distribution` holds the whole of it."""
+
+    def call(self, inputs: Any) -> Any:
+        distribution = keras.distribution.distribution()
+        if replicas() == 1 or distribution is None:
+            return inputs
+        axes = (None,) * len(inputs.shape)
+        layout = keras.distribution.TensorLayout(axes, distribution.device_mesh)
+        return keras.distribution.distribute_tensor(inputs, layout)
+
+
+def with_whole_outputs(model: keras.Sequential) -> keras.Sequential:
+    """Returns a model of the same layers whose predictions every process can read."""
+    return keras.Sequential([*model.layers, OnEveryDevice(dtype="float32")])
