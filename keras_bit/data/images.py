@@ -6,6 +6,7 @@ import re
 import stat
 import struct
 import threading
+import time
 import warnings
 import zlib
 from collections import deque
@@ -23,6 +24,7 @@ _Result = TypeVar("_Result")
 SKIP, KEEP = DAMAGED_OPTIONS = ("skip", "keep")
 _DAMAGED = "damaged JPEG: "
 _MAX_WORKERS = 16
+_HEADERS_CHUNK = 64
 _PIXELS_AT_ONCE = 2**27  # in all threads together; 9 bytes for each of a JPEG, 26 of an RGBA PNG
 # Warnings of libjpeg that concern no pixel, where in the file their cause lies, and what it would
 # have to be: libjpeg tells only its first warning, which must not hide another one.
@@ -133,6 +135,22 @@ def threaded_map(
             yield from pending.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def map_headers(
+    function: Callable[[Any], _Result], items: Iterable[Any]
+) -> Generator[_Result, None, None]:
+    """`threaded_map` for work that is short, from where on it waits for a disk.
+
+    Until then it runs in this thread: threads that do not wait only get in each other's way.
+    """
+    items, waited = iter(items), False
+    while not waited and (chunk := list(islice(items, _HEADERS_CHUNK))):
+        start, busy = time.perf_counter(), time.thread_time()
+        results = [function(item) for item in chunk]
+        waited = time.thread_time() - busy < (time.perf_counter() - start) / 2
+        yield from results
+    yield from threaded_map(function, items, _HEADERS_CHUNK)
 
 
 class _Budget:

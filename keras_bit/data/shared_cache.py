@@ -1,7 +1,6 @@
 """A cache that several processes build together, each decoding its part of the images."""
 
 import os
-import pathlib
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,16 +25,16 @@ def cache_images_together(
     own, each process caches all images: a batch may hold any of them.
     """
     count = processes().count
-    if count == 1 or cache_dir is None or len(split) < FEWEST * count:
+    if count == 1 or cache_dir is None:
         return cache_images(split, edge, name, cache_dir)
+    folder = folder_of(split, edge, name, cache_dir)
+    parts_folder = folder.with_name(f".parts-{folder.name}")
     wait_for_all(f"before caching {name}")  # so that each comes first to its own part
-    parts_folder = pathlib.Path(cache_dir, f".parts-{folder_of(split, edge, name, cache_dir).name}")
-    source = split
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Waiting for another process")
-        if not folder_of(split, edge, name, cache_dir).exists():
-            source = _Joined(split, _cached_parts(split, edge, parts_folder))
-        cached = cache_images(source, edge, name, cache_dir)
+        if not folder.exists() and len(split) >= FEWEST * count:
+            split = _Joined(split, _cached_parts(split, edge, parts_folder))
+        cached = cache_images(split, edge, name, cache_dir)
     wait_for_all(f"after caching {name}")
     if processes().index == 0:
         shutil.rmtree(parts_folder, ignore_errors=True)

@@ -9,12 +9,11 @@ from fnmatch import fnmatch
 
 from keras_bit.core.text import list_some
 from keras_bit.core.warn import warn_caller
-from keras_bit.data.images import read_image_size, threaded_map, try_read
+from keras_bit.data.images import map_headers, read_image_size, try_read
 from keras_bit.data.sources.folders import walk_files
 
 FORMATS = "JPEG, PNG, BMP, GIF, WebP or TIFF"
 RECURSIVE = "**"
-_HEADERS_CHUNK = 64
 _NAMED = 3
 
 
@@ -133,7 +132,7 @@ def _divided(paths: Iterable[str]) -> tuple[list[str], list[str]]:
     """The paths of images, or of what cannot be read and is reported later; and all others."""
     images: list[str] = []
     others: list[str] = []
-    inspected = threaded_map(lambda path: (path, *try_read(is_image, path)), paths, _HEADERS_CHUNK)
+    inspected = map_headers(lambda path: (path, *try_read(is_image, path)), paths)
     for path, image, reason in inspected:
         (images if image or reason else others).append(path)
     return images, others

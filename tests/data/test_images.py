@@ -3,6 +3,7 @@ import os
 import struct
 import threading
 import time
+import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -561,3 +562,23 @@ def test_doubtful_headers_are_damaged(jpeg):
     pixels, reason = both(stray)
     assert "3 extraneous bytes before marker" in reason
     np.testing.assert_array_equal(pixels, pillow_pixels(jpeg))
+
+
+def test_headers_are_read_in_threads_only_where_that_waits(monkeypatch):
+    clock = {"wall": 0.0, "busy": 0.0}
+    clocks = types.SimpleNamespace(
+        perf_counter=lambda: clock["wall"], thread_time=lambda: clock["busy"]
+    )
+    monkeypatch.setattr(images, "time", clocks)
+    monkeypatch.setattr(images, "_HEADERS_CHUNK", 3)
+
+    def work(item):
+        clock["wall"] += 1
+        clock["busy"] += item < 4  # the others wait
+        return item, threading.current_thread() is threading.main_thread()
+
+    results = list(images.map_headers(work, range(20)))
+    assert [item for item, _ in results] == list(range(20))
+    # That the second chunk has waited shows at its end.
+    assert [is_main for _, is_main in results] == [True] * 6 + [False] * 14
+    assert list(images.map_headers(work, [])) == []

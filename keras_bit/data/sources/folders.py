@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from keras_bit.data.dataset import EncodedSplit, ImageDataset
-from keras_bit.data.images import SKIP, check_damaged, read_image_size, threaded_map, try_read
+from keras_bit.data.images import SKIP, check_damaged, map_headers, read_image_size, try_read
 from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
 
-_HEADERS_CHUNK = 64
 _HERE = os.path.join(os.curdir, "")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
@@ -169,7 +168,7 @@ def _scan_folder(root, folder, label_names, min_edge):
     """What was found in the class folders of `folder`, and what of it was skipped."""
     items = ((path, i) for i, name in enumerate(label_names) for path in walk_files(folder / name))
     inspect = partial(_inspect_file, _key_start(root))
-    inspected = threaded_map(lambda item: inspect(*item), items, _HEADERS_CHUNK)
+    inspected = map_headers(lambda item: inspect(*item), items)
     found, skipped = filter_found(inspected, min_edge)
     present = {image.label for image in found}
     for label, name in enumerate(label_names):
