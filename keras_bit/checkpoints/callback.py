@@ -87,7 +87,8 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: Folder of the checkpoints, each a folder of its own: `arrays.safetensors`, and
             `manifest.json` with the length and crc32c of the file. A new one takes its name when
-            it lies on the disk whole. A damaged one is named and the one before it used.
+            it lies on the disk whole. A damaged one is named and the one before it used. Of several
+            processes of `jax.distributed` the first writes; all must find the same folder there.
         every: Optimizer updates between two saves. By default a save is made every
             `every_seconds`, and after every epoch.
         keep: Number of checkpoints that are kept.

@@ -133,7 +133,9 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._accumulation = getattr(self._optimizer, "gradient_accumulation_steps", None) or 1
         self._functions = TrainFunctions(self.model)
         self._is_first_epoch = True
-        _refuse_accumulation_on_replicas(self.model, self._accumulation)
+        strategy = getattr(self.model, "distribute_strategy", None)
+        if strategy is not None:
+            refuse_accumulation(self._accumulation, strategy.num_replicas_in_sync)
         if self._accumulation != self.rule.accumulation_steps:
             _warn(
                 f"The rule makes an update of {self.rule.accumulation_steps} accumulation steps, "
@@ -248,15 +250,14 @@ def _follows(optimizer, rule):
     )
 
 
-def _refuse_accumulation_on_replicas(model, accumulation):
-    strategy = getattr(model, "distribute_strategy", None)
-    replicas = strategy.num_replicas_in_sync if strategy is not None else 1
+def refuse_accumulation(accumulation: int, replicas: int) -> None:
+    """Raises where an update has several steps and a `tf.distribute` strategy several replicas."""
     if accumulation > 1 and replicas > 1:
         raise ValueError(
             "`micro_batch_size` cannot be combined with a tf.distribute strategy of several "
             f"replicas: Keras does not accumulate gradients there. Received: {replicas} replicas, "
             f"{accumulation} accumulation steps per update. Remove `micro_batch_size`: replicas "
-            "split the batch already."
+            "split the batch already. Or train on one GPU (CUDA_VISIBLE_DEVICES=0)."
         )
 
 

@@ -20,7 +20,7 @@ from keras_bit.core.distribution import replicas
 from keras_bit.core.text import readable_size, table
 from keras_bit.data.cache import cache_size
 from keras_bit.data.dataset import ImageDataset, check_dataset
-from keras_bit.hyperrule.callback import default_steps_per_epoch
+from keras_bit.hyperrule.callback import default_steps_per_epoch, refuse_accumulation
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.models.classifier import BiTClassifier
@@ -298,6 +298,8 @@ def plan(
     backbone = _backbone(*network, remat=remat, **options)
     if micro_batch_size == AUTO:
         rule = find_micro_batch(backbone, data.num_classes, rule, verbose=verbose)
+    if keras.backend.backend() == "tensorflow":
+        refuse_accumulation(rule.accumulation_steps, replicas())
     if steps_per_epoch is None:
         steps_per_epoch = default_steps_per_epoch(rule)
     epochs = math.ceil(rule.schedule_length * rule.accumulation_steps / steps_per_epoch)

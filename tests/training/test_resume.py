@@ -281,7 +281,7 @@ def test_a_run_that_could_not_write_ends_as_one_that_could(whole, tmp_path):
 
 
 def test_killed_at_random_moments(whole, tmp_path, capsys):
-    rng, wanted = random.Random(0), int(os.environ.get("KERAS_BIT_KILLS", 12))
+    rng, wanted = random.Random(0), int(os.environ.get("KERAS_BIT_KILLS", 8))
     duration, stages, finished = 10.0, collections.Counter(), 0
     while stages.total() < wanted or not finished:
         with subprocess.Popen(
