@@ -60,6 +60,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert outcome(*resumed) == expected
 
 
+@pytest.mark.slow
 def test_an_epoch_may_begin_within_an_update(tmp_path):
     options = {"rule": make_rule(20, accumulation=4), "steps": 6}
     expected = outcome(*train(None, **options))

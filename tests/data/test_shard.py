@@ -45,15 +45,14 @@ def test_batches_must_be_shared_evenly():
 
 
 @pytest.mark.tensorflow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
         {"mixup_alpha": 0.3, "micro_batch_size": 2},
-        pytest.param({"mixup_alpha": 0.3}, marks=pytest.mark.slow),
-        pytest.param(
-            {"mixup_alpha": 0.3, "mix_in_model": True, "dtype": "uint8"}, marks=pytest.mark.slow
-        ),
-        pytest.param({"mixup_alpha": 0.0, "dtype": "uint8"}, marks=pytest.mark.slow),
+        {"mixup_alpha": 0.3},
+        {"mixup_alpha": 0.3, "mix_in_model": True, "dtype": "uint8"},
+        {"mixup_alpha": 0.0, "dtype": "uint8"},
     ],
 )
 def test_the_parts_are_the_batches_of_one_process(options):
