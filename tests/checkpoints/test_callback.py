@@ -325,6 +325,7 @@ def test_settings_of_the_user_are_compared_before_fit(tmp_path):
             fit(changes)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path):
     interrupted(tmp_path)
     older, newer = sorted(tmp_path.iterdir())

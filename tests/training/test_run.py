@@ -330,6 +330,7 @@ def test_arguments_are_checked_before_the_first_image_is_read(
         keras_bit.fine_tune(data, **arguments, verbose=0)
 
 
+@pytest.mark.slow
 def test_numpy_numbers_are_as_good(data, quick, tmp_path):
     result = keras_bit.fine_tune(
         data, batch_size=np.int64(16), schedule_length=np.int64(2), crop_size=np.int32(32),
@@ -398,6 +399,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(sys.modules["keras_bit.training.plan"], "current_device", lambda: found)
 
 
+@pytest.mark.slow
 def test_precision_and_remat_are_the_run_s_alone_and_are_told(data, gpu, tmp_path, lines):
     result = keras_bit.fine_tune(
         data,

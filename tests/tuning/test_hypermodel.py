@@ -106,6 +106,7 @@ def test_hyperparameters_change_the_rule(data, rule):
     assert changed.crop_size == 32 and changed.batch_size == 8
 
 
+@pytest.mark.slow
 def test_a_trial_trains_every_array_of_bit(data, rule, tmp_path):
     sizes = {"depth": (1, 1, 1, 1), "width": 0.125, "epochs": 2}
     recorder = HyperBiT(data, rule.replace(schedule_length=4), **sizes)
@@ -244,6 +245,7 @@ def exhausted(monkeypatch):
     monkeypatch.setattr(hypermodel, "pipelines", pipelines)
 
 
+@pytest.mark.slow
 def test_a_trial_without_memory_is_not_tried_again(quick, exhausted, data, rule, tmp_path):
     recorder = Recorder(data, rule, epochs=1)
     options = {"max_trials": 2, "max_retries_per_trial": 2}
