@@ -256,6 +256,6 @@ def _reason(error):
     text = str(error) or type(error).__name__
     text = "".join(char if char.isprintable() else " " for char in text[: 10 * _LONGEST_REASON])
     text = text.rpartition("Exception encountered: ")[2]  # Keras's, of a layer in a model
-    # Keras and NumPy go on to say how to load what is not safe.
+    # Keras and NumPy then say how to load what is not safe.
     text = " ".join(re.split(r"(?<=\.) ", text)[:2]).rstrip(". ")
     return textwrap.shorten(text, _LONGEST_REASON, placeholder=" ...")

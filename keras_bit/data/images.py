@@ -70,7 +70,7 @@ def decode_image(source: ImageSource, damaged: str = SKIP) -> np.ndarray:
     pictures in a file the first one is taken. A path must be that of a regular file. Images of
     more than twice `PIL.Image.MAX_IMAGE_PIXELS` pixels are refused before they are decoded.
 
-    JPEG files are damaged where libjpeg warns that it goes on with missing or wrong data. With
+    JPEG files are damaged where libjpeg warns that it continues with missing or wrong data. With
     `damaged="keep"` the image is what it makes of them, gray where nothing is left. A file that has
     been cut is always noticed. JPEG has no checksums: changed bytes that leave valid codes are not,
     which of photographs were 4 in 10 where three bytes had changed, 8 in 10 with a single bit.

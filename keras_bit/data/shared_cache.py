@@ -81,14 +81,14 @@ class _Joined:
     """A split whose images are taken from the caches of its parts."""
 
     def __init__(self, split: Split, parts: list[CachedImages]):
-        self._split, self._parts = split, parts
+        self._parts = parts
         self.names, self.labels, self.fingerprint = split.names, split.labels, split.fingerprint
         faults = [fault for part in parts for fault in (*part.skipped, *part.damaged)]
         index_of = {name: index for index, name in enumerate(split.names)}
         self.errors = {index_of[name]: reason for name, reason in faults}
 
     def __len__(self):
-        return len(self._split)
+        return len(self.names)
 
     def map_indexed(
         self, transform: Callable[[int, np.ndarray], Any], chunk_size: int = 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_bit.core.distribution import processes, replicas
+from keras_bit.core.distribution import processes
 
 HEARTBEAT_SECONDS = 30  # without a sign of life from one process, after which the others end
 # What Keras reads, what Slurm sets within `srun`, and Open MPI within `mpirun`.
@@ -121,7 +121,7 @@ class OnEveryDevice(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         distribution = keras.distribution.distribution()
-        if replicas() == 1 or distribution is None:
+        if distribution is None:
             return inputs
         axes = (None,) * len(inputs.shape)
         layout = keras.distribution.TensorLayout(axes, distribution.device_mesh)

@@ -505,7 +505,7 @@ def test_damage_is_what_libjpeg_warns_of(jpeg, rng, capfd):
         content = damaged.tobytes()
         capfd.readouterr()
         expected = tensorflow.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
-        said = capfd.readouterr().err  # TensorFlow's libjpeg warns there, and goes on
+        said = capfd.readouterr().err  # TensorFlow's libjpeg warns there, and continues
         pixels, reason = both(content)
         np.testing.assert_array_equal(pixels, expected)
         assert (reason is not None) == bool(said)
