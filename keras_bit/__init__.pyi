@@ -17,6 +17,7 @@ from .layers import MixUp as MixUp
 from .layers import StandardizedConv2D as StandardizedConv2D
 from .layers import ZeroInitHead as ZeroInitHead
 from .models import BiTClassifier as BiTClassifier
+from .models import compile_classifier as compile_classifier
 from .models import fold as fold
 from .training import RunPlan as RunPlan
 from .training import fine_tune as fine_tune
@@ -24,6 +25,7 @@ from .training import largest_micro_batch as largest_micro_batch
 from .training import plan as plan
 from .training import training_memory as training_memory
 from .tuning import HyperBiT as HyperBiT
+from .tuning import search as search
 from .weights import presets as presets
 
 __version__: str

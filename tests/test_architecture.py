@@ -40,6 +40,7 @@ WRONG_IMPORTS = {
     "Inside training": ("training/memory.py", "keras_bit.training.plan"),
     "Inside checkpoints": ("checkpoints/files.py", "keras_bit.checkpoints.callback"),
     "Inside pretraining": ("pretraining/families/draws.py", "keras_bit.pretraining.dataset"),
+    "Inside tuning": ("tuning/trials.py", "keras_bit.tuning.study"),
     "Inside cli": ("cli/options.py", "keras_bit.cli.plan"),
 }
 
@@ -92,7 +93,7 @@ import keras, sys
 before = set(sys.modules)
 import keras_bit
 for name in keras_bit.__all__:
-    name == "HyperBiT" or getattr(keras_bit, name)
+    name in ("HyperBiT", "search") or getattr(keras_bit, name)  # They need keras-tuner.
 print([name for name in {HEAVY} if name in sys.modules and name not in before])
 print("tensorflow" in sys.modules)
 """

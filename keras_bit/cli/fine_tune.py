@@ -45,14 +45,14 @@ def run(arguments: argparse.Namespace) -> None:
     check_output_folder(arguments)
     decisions = decisions_of(arguments)
     console = make_console(quiet=processes().index > 0)
-    run_shown(console, arguments, data_of(arguments), decisions)
+    run_shown(console, arguments, data_of(arguments, decisions), decisions)
 
 
 def run_shown(console: "Console", arguments: argparse.Namespace, data: Any, decisions: Any) -> None:
     """One run of `keras_bit.fine_tune`, with arguments of `keras_bit.plan`, on `console`."""
     import keras_bit
 
-    with shown_messages(console, paths_of(arguments)):
+    with shown_messages(console, paths_of(decisions)):
         plan = keras_bit.plan(data, verbose=0, **decisions)
         with training_progress(console, plan.rule) as progress:
             result = keras_bit.fine_tune(

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 AUTO = "auto"
 DECISIONS = (
     "batch_size micro_batch_size schedule_length learning_rate resize_edge crop_size mixup_alpha "
-    "warmup random_crop random_flip preset freeze_backbone remat dtype steps_per_epoch cache_dir "
-    "seed"
+    "warmup random_crop random_flip preset freeze_backbone frozen_blocks weight_decay dropout "
+    "remat dtype steps_per_epoch cache_dir seed"
 ).split()
+NETWORK = ("depth", "width", "from_scratch")
 DATA_OPTIONS = ("validation_split", "seed", "min_edge", "examples_per_class", "damaged")
 
 
@@ -67,6 +68,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     _add_rule_options(parser)
     _add_model_options(parser)
     add = parser.add_argument_group("run").add_argument
+    text = "share of each weight that an update takes off, times the rate (default: 0)"
+    add("--weight-decay", type=number, metavar="X", help=text)
     text = "steps between two validations (default: a tenth of all)"
     add("--steps-per-epoch", type=integer, metavar="N", help=text)
     text = "keep the decoded images here, for later runs too (default: in memory)"
@@ -93,7 +96,7 @@ def add_damaged(add: Callable[..., Any]) -> None:
 def add_from_scratch(parser: Any) -> None:
     """Adds `--from-scratch`."""
     text = "start the same small network from random weights, to see what pretraining is worth"
-    parser.add_argument("--from-scratch", action="store_true", help=text)
+    parser.add_argument("--from-scratch", action="store_const", const=True, help=text)
 
 
 def check_output_folder(arguments: argparse.Namespace) -> None:
@@ -123,11 +126,15 @@ def check_writable(name: str, folder: str) -> None:
 def decisions_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments of `keras_bit.plan`, checked as far as they do not depend on data.
 
-    They are those that were given: the plan decides the others.
+    They are those that were given, or that the file of `--rule` holds: the plan decides the others.
     """
     from keras_bit.training.resolve import check_arguments
 
     decisions = given(arguments, DECISIONS) | network_of(arguments)
+    if arguments.rule is not None:
+        from keras_bit.training.rule_files import read_rule_file
+
+        decisions |= read_rule_file(arguments.rule, given(arguments, (*DECISIONS, *NETWORK)))
     check_arguments(**decisions)
     if "cache_dir" in decisions:
         check_writable("cache_dir", decisions["cache_dir"])
@@ -140,9 +147,9 @@ def given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]
     return {name: value for name, value in values.items() if value is not None}
 
 
-def paths_of(arguments: argparse.Namespace) -> list[str]:
-    """Returns the paths among the arguments, which what is shown may hold."""
-    return list(given(arguments, ("preset", "cache_dir")).values())
+def paths_of(decisions: dict[str, Any]) -> list[str]:
+    """Returns the paths among the arguments of a plan, which what is shown may hold."""
+    return [decisions[name] for name in ("preset", "cache_dir") if name in decisions]
 
 
 def network_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -161,13 +168,20 @@ def network_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return network
 
 
-def data_of(arguments: argparse.Namespace) -> "ImageDataset":
-    """Returns the data set in the folder that the arguments name."""
+def data_of(arguments: argparse.Namespace, decisions: dict[str, Any]) -> "ImageDataset":
+    """Returns the data set in the folder that the arguments name.
+
+    Warns where the rule among the decisions was made for data of other sizes.
+    """
     from keras_bit.cli.console import make_console
     from keras_bit.data import image_folder
+    from keras_bit.training.rule_files import warn_of_other_data
 
     with make_console(stderr=True).status("Reading the sizes of the images"):
-        return image_folder(arguments.folder, **given(arguments, DATA_OPTIONS))
+        data = image_folder(arguments.folder, **given(arguments, DATA_OPTIONS))
+    if "rule" in decisions:
+        warn_of_other_data(decisions["rule"], data)
+    return data
 
 
 def _kept(arguments):
@@ -254,6 +268,9 @@ def _add_rule_options(parser):
     text = "Without these, batch size, image sizes, schedule length and learning rate are those "
     text += "that suit the weights."
     add = parser.add_argument_group("rule", text).add_argument
+    text = "in place of these: rule.json of a run, or best_rule.json of a search, which may decide "
+    text += "options of the model as well"
+    add("--rule", type=path, metavar="FILE", help=text)
     add("--batch-size", type=integer, metavar="N", help="images per update")
     text = "images that the device takes at once, a divisor of the batch size; auto for the "
     text += "largest that fits"
@@ -282,6 +299,10 @@ def _add_model_options(parser):
     add_from_scratch(group)
     text = "train the head only, on fixed features"
     add("--freeze-backbone", action="store_const", const=True, help=text)
+    text = "do not train the root block and the first N of the four blocks (default: 0, train all)"
+    add("--frozen-blocks", type=integer, metavar="N", help=text)
+    text = "share of the features that the head drops in training (default: 0)"
+    add("--dropout", type=number, metavar="X", help=text)
     text = "recompute activations in the backward pass: less memory, more time"
     add("--remat", action="store_const", const=True, help=text)
     text = "float32, mixed_bfloat16 or mixed_float16 (default: mixed_bfloat16 on GPUs made for "

@@ -42,15 +42,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     decisions = decisions_of(arguments)
     console = make_console()
-    data = data_of(arguments)
-    with shown_messages(make_console(stderr=True), paths_of(arguments)):
+    data = data_of(arguments, decisions)
+    with shown_messages(make_console(stderr=True), paths_of(decisions)):
         plan = keras_bit.plan(data, verbose=0, **decisions)
     if arguments.json:
         print(plan.to_json(), end="")
         return
     _show_classes(console, plan.data)
     _show_skipped(console, data.skipped)
-    show(console, str(plan), paths_of(arguments))
+    show(console, str(plan), paths_of(decisions))
 
 
 def _show_classes(console: "Console", data: "DataSummary") -> None:

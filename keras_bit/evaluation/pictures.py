@@ -78,7 +78,7 @@ def schedule_points(rule: HyperRule, points: int = 1000) -> tuple[np.ndarray, np
 def draw_schedule(path: str | os.PathLike, rule: HyperRule) -> None:
     """Writes the learning rate over the steps of `rule` (logarithmic axis) to the PNG `path`."""
     steps, rates = schedule_points(rule)
-    figure = _figure(8, 4)
+    figure = new_figure(8, 4)
     axes = figure.add_subplot()
     axes.stairs(rates, [*steps, rule.schedule_length], baseline=None, color=TRAIN_COLOR, lw=2)
     axes.set_yscale("log", nonpositive="mask")
@@ -102,11 +102,11 @@ def draw_schedule(path: str | os.PathLike, rule: HyperRule) -> None:
                 ha="center",
             )
     ticks = sorted({0, *edges} if rule.warmup_steps == 0 else set(edges))
-    axes.set_xticks(ticks, [_short_number(tick) for tick in ticks])
+    axes.set_xticks(ticks, [short_number(tick) for tick in ticks])
     axes.set_xlabel("optimizer updates")
     axes.set_ylabel("learning rate")
     axes.set_title(f"Learning rate at batch size {rule.batch_size:,}")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_curves(path: str | os.PathLike, history: Mapping[str, Sequence[float]]) -> None:
@@ -116,7 +116,7 @@ def draw_curves(path: str | os.PathLike, history: Mapping[str, Sequence[float]])
     and `updates`, the optimizer updates done by then.
     """
     updates = history["updates"]
-    figure = _figure(10, 4.2)
+    figure = new_figure(10, 4.2)
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         values = np.asarray(history[f"val_{metric}"], dtype=float)
         axes.plot(updates, history[metric], "-o", color=TRAIN_COLOR, ms=4, label="training")
@@ -130,11 +130,11 @@ def draw_curves(path: str | os.PathLike, history: Mapping[str, Sequence[float]])
         axes.set_xlabel("optimizer updates")
         axes.set_xlim(0, updates[-1] * 1.04)
         axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
-        axes.xaxis.set_major_formatter(lambda value, _: _short_number(value))
+        axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
         axes.grid(color="0.9")
         axes.legend(frameon=False)
     figure.axes[1].set_ylim(-0.03, 1.03)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_training_images(
@@ -159,10 +159,10 @@ def draw_mistakes(
     `images` are those of `mistakes`, in their order; where there are none the picture says so.
     """
     if not mistakes:
-        figure = _figure(GRID_COLUMNS * 2, 1.2)
+        figure = new_figure(GRID_COLUMNS * 2, 1.2)
         message = "No mistakes: every validation image is right."
         figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=13)
-        _save(figure, path)
+        save_figure(figure, path)
         return
     titles = [
         f"{mistake.probability:.2f} {shorten(label_names[mistake.predicted], 20)}\n"
@@ -190,7 +190,7 @@ def draw_confusion(path: str | os.PathLike, evaluation: Evaluation) -> None:
     font = float(np.clip(cell * every * 0.62, 5, 10))
     names = [shorten(name) for name in label_names[::every]]
     longest = max(len(name) for name in names) * font * 0.62
-    figure = _figure(edge + longest / 72 + 1.8, edge + longest / 72 + 1.0)
+    figure = new_figure(edge + longest / 72 + 1.8, edge + longest / 72 + 1.0)
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     drawn = axes.imshow(shares, cmap=cm.Blues, vmin=0, vmax=1, interpolation="nearest")
@@ -208,11 +208,15 @@ def draw_confusion(path: str | os.PathLike, evaluation: Evaluation) -> None:
     right, total = np.trace(counts), counts.sum()
     axes.set_title(f"{right:,} of {total:,} right ({right / total:.2%})")
     figure.colorbar(drawn, ax=axes, label="share of the true class", fraction=0.04, pad=0.02)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _short_number(value):
-    """`value` with thousands separators, or with k or M where that would be long."""
+def short_number(value: float) -> str:
+    """`value` with thousands separators, or with k or M where that would be long.
+
+    >>> short_number(12_000), short_number(123_400), short_number(2_000_000)
+    ('12,000', '123.4k', '2M')
+    """
     if value < 100_000:
         return f"{value:,.0f}"
     return f"{value / 1e3:.4g}k" if value < 1e6 else f"{value / 1e6:.4g}M"
@@ -221,7 +225,7 @@ def _short_number(value):
 def _draw_grid(path, images, titles, heading):
     columns = min(GRID_COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    figure = _figure(GRID_COLUMNS * 2, rows * 2.4 + 0.5)
+    figure = new_figure(GRID_COLUMNS * 2, rows * 2.4 + 0.5)
     figure.suptitle(heading)
     for index, (image, title) in enumerate(zip(images, titles, strict=True)):
         axes = figure.add_subplot(
@@ -232,11 +236,11 @@ def _draw_grid(path, images, titles, heading):
         )
         axes.set_title(title, fontsize=9, parse_math=False)
         axes.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width, height):
-    """A figure of `width` x `height` inches, on its own Agg canvas."""
+def new_figure(width: float, height: float) -> Any:
+    """Returns a figure of `width` x `height` inches, on its own Agg canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -245,7 +249,8 @@ def _figure(width, height):
     return figure
 
 
-def _save(figure, path):
+def save_figure(figure: Any, path: str | os.PathLike) -> None:
+    """Writes a figure to the PNG `path`."""
     with atomic_write(path) as temporary, warnings.catch_warnings():
         # Signs that matplotlib's font lacks are drawn as boxes; it would warn of each.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

@@ -1,23 +1,28 @@
 """The report of a run: its pictures, and a page with all of them."""
 
-import base64
-import html
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_bit.core.files import atomic_write
 from keras_bit.evaluation.evaluation import Evaluation
+from keras_bit.evaluation.page import (
+    Picture,
+    heading,
+    illustration,
+    paragraph,
+    preformatted,
+    table,
+    write_page,
+)
 from keras_bit.evaluation.pictures import (
     draw_confusion,
     draw_curves,
     draw_mistakes,
     draw_schedule,
     draw_training_images,
-    printable,
 )
 from keras_bit.hyperrule.rule import HyperRule
 
@@ -32,19 +37,6 @@ PICTURE_FILES = (
 )
 SHOWN_MISTAKES = 12
 LISTED_MISTAKES = 200
-_STYLE = (
-    "body{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-    "img{max-width:100%;height:auto}pre{overflow-x:auto}table{border-spacing:0}"
-    "th{text-align:left}td,th{padding:.1rem 1.5rem .1rem 0;vertical-align:top}"
-)
-
-
-class Picture(NamedTuple):
-    """One picture of a report: the PNG file, its title and the sentence that explains it."""
-
-    path: pathlib.Path
-    title: str
-    caption: str
 
 
 def write_report(
@@ -91,9 +83,19 @@ def write_report(
         for name, value in metrics.items()
         if value is not False and value is not None
     ]
-    page = _page(title, facts, text, pictures, evaluation)
-    with atomic_write(folder / PAGE_FILE) as temporary:
-        temporary.write_text(printable(page), encoding="utf-8")
+    parts = (
+        table(facts),
+        preformatted(text),
+        *map(illustration, pictures),
+        _mistakes_table(evaluation),
+        heading("Class by class"),
+        paragraph("The worst classes come first."),
+        table(
+            evaluation.class_rows(),
+            ("class", "validation images", "right", "most often taken for"),
+        ),
+    )
+    write_page(folder / PAGE_FILE, title, parts)
 
 
 def _fact(value):
@@ -102,26 +104,6 @@ def _fact(value):
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else value
-
-
-def _page(title, facts, text, pictures, evaluation):
-    """A page that holds its pictures inside, so that it can be sent as one file."""
-    sections = "".join(
-        f"<h2>{_escape(picture.title)}</h2><p>{_escape(picture.caption)}</p>"
-        f'<img alt="{_escape(picture.title)}" src="data:image/png;base64,'
-        f'{base64.b64encode(picture.path.read_bytes()).decode()}">'
-        for picture in pictures
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style><h1>{_escape(title)}</h1>"
-        f"<table>{_table_rows(facts)}</table><pre>{_escape(text)}</pre>{sections}"
-        f"{_mistakes_table(evaluation)}"
-        "<h2>Class by class</h2><p>The worst classes come first.</p><table>"
-        "<tr><th>class<th>validation images<th>right<th>most often taken for</tr>"
-        f"{_table_rows(evaluation.class_rows())}</table></html>\n"
-    )
 
 
 def _mistakes_table(evaluation):
@@ -133,18 +115,6 @@ def _mistakes_table(evaluation):
         (mistake.name, names[mistake.true], names[mistake.predicted], f"{mistake.probability:.2f}")
         for mistake in mistakes[:LISTED_MISTAKES]
     ]
+    listed = table(rows, ("file", "true class", "prediction", "probability"))
     more = len(mistakes) - len(rows)
-    return (
-        "<table><tr><th>file<th>true class<th>prediction<th>probability</tr>"
-        f"{_table_rows(rows)}</table>{f'<p>And {more:,} more.</p>' if more else ''}"
-    )
-
-
-def _table_rows(rows: Iterable[Iterable[object]]) -> str:
-    return "".join(
-        "<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-
-
-def _escape(value):
-    return html.escape(str(value))
+    return listed + (paragraph(f"And {more:,} more.") if more else "")

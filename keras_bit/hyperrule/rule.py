@@ -216,6 +216,22 @@ class HyperRule:
         """
         return type(self)(**{**self.given, **changes})
 
+    def shortened(self, share: float) -> "HyperRule":
+        """Returns the rule with a share of its updates, for a search's short trials.
+
+        Boundaries and warm-up shrink with the schedule, so that it ends with a full decay.
+
+        Args:
+            share: Number above 0; 0.5 for half of the updates, rounded, at least 1.
+
+        Example:
+
+        >>> keras_bit.HyperRule(32, 1000).shortened(0.5).boundaries
+        (100, 150, 200)
+        """
+        share = check_positive_number("share", share)
+        return self.replace(schedule_length=max(1, round(share * self.schedule_length)))
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments as they were given; plain numbers that JSON can hold."""
         return dict(self.given)

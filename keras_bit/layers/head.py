@@ -1,10 +1,11 @@
 """The classification head of BiT."""
 
+import numbers
 from typing import Any
 
 import keras
 
-from keras_bit.core.arguments import check_integer
+from keras_bit.core.arguments import check_integer, check_seed
 from keras_bit.core.saving import register
 
 
@@ -19,14 +20,24 @@ class ZeroInitHead(keras.layers.Dense):
 
     Args:
         num_classes: Integer, the number of classes.
+        dropout: Float in [0, 1), the share of the features that are set to zero in training, each
+            by chance; the others are multiplied by `1 / (1 - dropout)`, as by
+            `keras.layers.Dropout` (Srivastava et al. 2014). BiT fine-tunes without (paper,
+            section 3.3).
+        seed: Non-negative integer that decides what is dropped; by default it differs from layer
+            to layer.
         kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: As in
             `keras.layers.Dense`.
+
+    Call arguments:
+        inputs: Tensor (batch, ..., features), float.
+        training: Boolean; features are dropped with `True` only.
 
     Input shape: (batch, ..., features). Output shape: (batch, ..., num_classes), float32.
 
     Raises:
-        ValueError: If `num_classes` is not a positive integer, or `dtype` is not a 32-bit or
-            64-bit float.
+        ValueError: If `num_classes` is not a positive integer, `dropout` is outside of [0, 1),
+            `seed` is no seed, or `dtype` is not a 32-bit or 64-bit float.
 
     Example:
 
@@ -37,7 +48,9 @@ class ZeroInitHead(keras.layers.Dense):
     def __init__(
         self,
         num_classes: int,
+        dropout: float = 0.0,
         *,
+        seed: int | None = None,
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
         kernel_constraint: Any = None,
@@ -61,11 +74,20 @@ class ZeroInitHead(keras.layers.Dense):
                 "`dtype` must be float32 or float64: logits need it. "
                 f"Received: dtype={dtype!r}. Leave `dtype` out."
             )
+        self.dropout = check_dropout(dropout)
+        self.seed = None if seed is None else check_seed("seed", seed)
+        if self.dropout:  # else a variable more, which files and checkpoints without it lack
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     @property
     def num_classes(self) -> int:
         """The number of classes."""
         return self.units
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if training and self.dropout:
+            inputs = keras.random.dropout(inputs, self.dropout, seed=self.seed_generator)
+        return super().call(inputs)
 
     def named_weights(self) -> dict[str, keras.Variable]:
         """Returns a dict from `head/kernel` and `head/bias` to variables, as the backbone's."""
@@ -75,4 +97,20 @@ class ZeroInitHead(keras.layers.Dense):
         config = super().get_config()
         for fixed in ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer"):
             del config[fixed]
-        return {**config, "num_classes": self.num_classes}
+        return {
+            **config,
+            "num_classes": self.num_classes,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
+
+
+def check_dropout(dropout: Any) -> float:
+    """Returns `dropout` as a float; raises where it is not a number in [0, 1)."""
+    number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
+    if not number or not 0 <= dropout < 1:
+        raise ValueError(
+            "`dropout` must be a number of at least 0 and below 1, the share of the features that "
+            f"are dropped. Received: dropout={dropout!r}"
+        )
+    return float(dropout)

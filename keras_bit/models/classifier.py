@@ -144,6 +144,17 @@ def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer
     The variables of optimizer and metrics are created here: TensorFlow would trace a first step
     that creates them a second time, and an optimizer without variables loads none from a
     checkpoint. The model must be built.
+
+    Args:
+        model: A built `keras.Model` with logits (batch, classes) as output.
+        optimizer: Such as `keras_bit.HyperRule.optimizer()`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((3,)), keras_bit.ZeroInitHead(2)])
+    >>> keras_bit.compile_classifier(model, keras_bit.HyperRule(32, 100).optimizer())
+    >>> model.optimizer.built
+    True
     """
     model.compile(
         optimizer,

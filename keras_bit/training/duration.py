@@ -10,14 +10,13 @@ from keras_bit.core.device import runs_on_cpu
 from keras_bit.core.distribution import replicas
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.backbone import BiTBackbone
+from keras_bit.training.memory import backward_parts
 
 MATRIX_EDGE = {"cpu": 2048, "accelerator": 8192}
 PRODUCTS = 5
 # What training reaches of the matrix product's rate: 52 to 57 % for R50x1 at 224 px with
 # TensorFlow on a CPU (benchmarks/README.md).
 SHARE = 0.5
-# The gradients of a convolution's kernel and of its input take as many operations as itself.
-BACKWARD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +59,34 @@ class Duration:
 def estimate_duration(
     backbone: BiTBackbone, rule: HyperRule, epochs: int, test_size: int
 ) -> Duration:
-    """Estimates how long a run takes: its training steps, and a validation after each epoch."""
-    forward = forward_operations(backbone, rule.crop_size)
-    factor = 1 + (BACKWARD + backbone.remat if backbone.trainable else 0)
-    trained = factor * rule.schedule_length * rule.batch_size
+    """Estimates how long a run takes: its training steps, and a validation after each epoch.
+
+    The gradients of a convolution's kernel and of its input take as many operations as itself.
+    Frozen parts have none of the first, and below all that is trained none of the second.
+    """
+    operations = _operations_of_parts(backbone, rule.crop_size)
+    forward, images = sum(operations.values()), rule.schedule_length * rule.batch_size
+    backward = sum(
+        (1 + is_trained + backbone.remat) * operations.get(name, 0)
+        for name, is_trained in backward_parts(backbone).items()
+    )
     rate = matrix_product_rate(backbone.compute_dtype) * (1 if runs_on_cpu() else replicas())
-    return Duration(float(forward * (trained + epochs * test_size)), rate)
+    total = (forward + backward) * images + forward * epochs * test_size
+    return Duration(float(total), rate)
 
 
 def forward_operations(backbone: BiTBackbone, edge: int) -> int:
     """Returns the multiplications and additions of the convolutions for one square image."""
+    return sum(_operations_of_parts(backbone, edge).values())
+
+
+def _operations_of_parts(backbone, edge):
+    """The operations of each part with convolutions, by its name."""
     edge = -(-edge // 2)
-    total = _operations(backbone.root_block.conv, 3, edge)
+    found = {backbone.root_block.name: _operations(backbone.root_block.conv, 3, edge)}
     edge = -(-edge // 2)
     for block in backbone.blocks:
+        total = 0
         for unit in block.units:
             total += _operations(unit.a.conv, unit.a.input_filters, edge)
             edge = -(-edge // unit.strides)
@@ -81,7 +94,8 @@ def forward_operations(backbone: BiTBackbone, edge: int) -> int:
                 total += _operations(part.conv, part.input_filters, edge)
             if unit.proj is not None:
                 total += _operations(unit.proj, unit.input_filters, edge)
-    return total
+        found[block.name] = total
+    return found
 
 
 def _operations(conv, channels, output_edge):

@@ -6,6 +6,7 @@ moment.
 """
 
 import dataclasses
+import itertools
 import math
 from typing import NamedTuple
 
@@ -81,9 +82,10 @@ def training_memory(backbone: BiTBackbone, num_classes: int, rule: HyperRule) ->
     Counted are the weights, their gradients, momentum and accumulated gradients, the standardized
     kernels, and for each image what the forward pass saves: the inputs of group norms and of
     convolutions, each once, and the image. With `remat` these are the inputs of units, and what
-    one unit takes while it is recomputed. That is within 15 % of what was measured to be in use,
-    see benchmarks/README.md. Not counted are the program itself, the data set and its cache, and
-    what an allocator keeps of memory that is free.
+    one unit takes while it is recomputed. Parts that are frozen next to the input save nothing: of
+    them the forward pass of the largest unit counts. That is within 15 % of what was measured to be
+    in use, see benchmarks/README.md; with three frozen blocks a fifth above. Not counted are the
+    program itself, the data set and its cache, and what an allocator keeps of memory that is free.
 
     Args:
         backbone: A `keras_bit.BiTBackbone`, which need not be built. Its `remat`, its precision
@@ -102,20 +104,30 @@ def training_memory(backbone: BiTBackbone, num_classes: int, rule: HyperRule) ->
     94083368
     """
     sizes = {name: math.prod(shape) for name, shape in backbone.weight_shapes().items()}
-    trained = {part.name for part in _parts(backbone) if part.trainable and backbone.trainable}
     head = (4 * backbone.blocks[-1].filters + 1) * num_classes
-    count = head + sum(size for name, size in sizes.items() if name.partition("/")[0] in trained)
+    backward = backward_parts(backbone)
+    trained = {name for name, is_trained in backward.items() if is_trained}
     copies = 3 if rule.accumulation_steps > 1 else 2
-    saved = trained and not backbone.remat
-    kernels = sum(size for name, size in sizes.items() if name.endswith("kernel")) if saved else 0
+    kernels = {name: size for name, size in sizes.items() if name.endswith("kernel")}
+    saved = 0 if backbone.remat else _sum_of(kernels, backward)
     return TrainingMemory(
         weights=FLOAT32_SIZE * (sum(sizes.values()) + head),
-        training=FLOAT32_SIZE * copies * count,
-        kernels=_value_size(backbone) * kernels,
-        per_image=_per_image(backbone, rule.crop_size, trained),
+        training=FLOAT32_SIZE * copies * (head + _sum_of(sizes, trained)),
+        kernels=_value_size(backbone) * saved,
+        per_image=_per_image(backbone, rule.crop_size, backward),
         images=math.ceil(rule.micro_batch_size / replicas()),
         precision=backbone.dtype_policy.name,
     )
+
+
+def backward_parts(backbone: BiTBackbone) -> dict[str, bool]:
+    """Returns the parts that have a backward pass, from the input on, and whether each is trained.
+
+    They are the first part that is trained and all above it: a frozen one there passes gradients
+    on. Parts are named as in `BiTBackbone(frozen=...)`.
+    """
+    parts = {part.name: part.trainable and backbone.trainable for part in _parts(backbone)}
+    return dict(itertools.dropwhile(lambda part: not part[1], parts.items()))
 
 
 class _Step(NamedTuple):
@@ -126,11 +138,15 @@ class _Step(NamedTuple):
     backward: int  # what the backward pass has beside the input at its worst moment
 
 
-def _per_image(backbone, edge, trained):
+def _sum_of(sizes, parts):
+    """The sizes of those arrays that are in one of the parts."""
+    return sum(size for name, size in sizes.items() if name.partition("/")[0] in parts)
+
+
+def _per_image(backbone, edge, backward):
     saved = worst = 0.0
     for number, (part, steps) in enumerate(_steps(backbone, edge)):
-        if not saved and part.name not in trained:
-            # Frozen parts at the bottom have no backward pass, which would need activations.
+        if part.name not in backward:  # Then it needs no activations later.
             worst = max(worst, *(step.input + step.inner for step in steps))
             continue
         whole = backbone.remat and number < WHOLE_PARTS

@@ -21,16 +21,22 @@ from keras_bit.core.text import readable_size, table
 from keras_bit.data.cache import cache_size
 from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.hyperrule.callback import default_steps_per_epoch, refuse_accumulation
+from keras_bit.hyperrule.optimizer import SGD
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
+from keras_bit.layers.head import ZeroInitHead
 from keras_bit.models.classifier import BiTClassifier
 from keras_bit.training.distribution import all_devices
 from keras_bit.training.duration import Duration, estimate_duration
 from keras_bit.training.memory import FLOAT32_SIZE, TrainingMemory, training_memory
 from keras_bit.training.micro_batch import find_micro_batch
 from keras_bit.training.resolve import (
+    MOST_FROZEN,
+    check_frozen,
     check_numbers,
     check_options,
+    check_regularization,
+    frozen_parts,
     resolve_network,
     resolve_rule,
 )
@@ -95,7 +101,7 @@ class RunPlan:
         precision: Name of the precision policy.
         device: `Device` that the plan was made on.
         devices: Number of devices like it that share every micro-batch.
-        seed: Decides initial weights, order of the images and augmentation.
+        seed: Decides initial weights, order of the images, augmentation and dropout.
         steps_per_epoch: Steps of `fit` between two validations.
         epochs: Number of validations.
         cache_dir: Folder of the cached images, or `None` for memory.
@@ -103,6 +109,9 @@ class RunPlan:
         memory: `TrainingMemory`, an estimate.
         memory_with_remat: The same with `remat`, or `None` where that changes nothing.
         duration: `Duration`, an estimate.
+        frozen_blocks: Number of blocks that are not trained, nor is the root block then.
+        weight_decay: That of `keras.optimizers.SGD`; 0 for none.
+        dropout: Share of the features that the head drops in training.
     """
 
     data: DataSummary
@@ -124,6 +133,9 @@ class RunPlan:
     memory_with_remat: TrainingMemory | None
     duration: Duration
     devices: int = 1
+    frozen_blocks: int = 0
+    weight_decay: float = 0.0
+    dropout: float = 0.0
 
     def to_json(self) -> str:
         """Returns the plan as JSON text, for `from_json`."""
@@ -170,17 +182,26 @@ class RunPlan:
         )
         plan = dataclasses.asdict(self)
         del plan["data"]["train_fingerprint"], plan["data"]["test_fingerprint"]
-        return {name: value for name, value in plan.items() if name not in estimates}
+        # Checkpoints of earlier versions lack what had no other value then.
+        unchanged = [f.name for f in dataclasses.fields(self) if plan[f.name] == f.default]
+        return {k: v for k, v in plan.items() if k not in (*estimates, *unchanged)}
 
     def build_classifier(self) -> BiTClassifier:
         """Returns the model of the run, with its initial weights and not compiled."""
         with policy_scope(self.precision):
+            frozen = frozen_parts(self.frozen_blocks)
             if self.preset is None:
-                backbone = BiTBackbone(self.depth, self.width, remat=self.remat)
+                backbone = BiTBackbone(self.depth, self.width, remat=self.remat, frozen=frozen)
             else:
-                backbone = BiTBackbone.from_preset(self.preset, remat=self.remat)
-            backbone.trainable = not self.freeze_backbone
-            return BiTClassifier(backbone, len(self.data.label_names))
+                backbone = BiTBackbone.from_preset(self.preset, remat=self.remat, frozen=frozen)
+            if self.freeze_backbone:
+                backbone.trainable = False
+            head = ZeroInitHead(len(self.data.label_names), self.dropout, seed=self.seed)
+            return BiTClassifier(backbone, head)
+
+    def optimizer(self) -> SGD:
+        """Returns a new optimizer of the run: the rule's, with the run's weight decay."""
+        return self.rule.optimizer(weight_decay=self.weight_decay or None)
 
     def __str__(self) -> str:
         sections = [("Run", self._rows()), ("Memory of training", self._memory_rows())]
@@ -193,6 +214,13 @@ class RunPlan:
         sizes = " + ".join(map(readable_size, self.cache_sizes))
         ours = "trained on synthetic (formula-driven) images, not Google's"
         free = f", {readable_size(device.memory)} for Keras" if device.memory else ""
+        trained = "head" if self.freeze_backbone else "all"
+        if self.frozen_blocks:
+            trained = f"all above block {self.frozen_blocks}"
+        regularization = (
+            ("weight decay", self.weight_decay, "times the rate, in every update"),
+            ("dropout", self.dropout, "of the features, before the head"),
+        )
         several = f"{self.devices} devices, each like " if self.devices > 1 else ""
         return [
             ("training images", f"{data.train_size:,}", f"{len(data.label_names):,} classes"),
@@ -204,7 +232,8 @@ class RunPlan:
                 f"{self.parameters:,} parameters",
             ),
             ("weights", self.preset or "random", ours if self.preset == EMBEDDED else ""),
-            ("trained", "head" if self.freeze_backbone else "all", ""),
+            ("trained", trained, ""),
+            *(row for row in regularization if row[1]),
             ("precision", self.precision, f"on {several}{device.name}{free}"),
             ("validations", f"{self.epochs:,}", f"one every {self.steps_per_epoch:,} steps"),
             ("cache", sizes, f"in {self.cache_dir or 'memory'}"),
@@ -231,6 +260,9 @@ def plan(
     depth: int | tuple[int, ...] | None = None,
     width: float | None = None,
     freeze_backbone: bool = False,
+    frozen_blocks: int = 0,
+    weight_decay: float = 0.0,
+    dropout: float = 0.0,
     remat: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     rule: HyperRule | None = None,
@@ -252,6 +284,16 @@ def plan(
         depth: Depth of a backbone with random weights; BiTBackbone's default beside a `width`.
         width: Width of a backbone with random weights; BiTBackbone's default beside a `depth`.
         freeze_backbone: Whether only the head is trained, on features that stay as they are.
+        frozen_blocks: Number of the backbone's four blocks, counted from the input, that are not
+            trained; 0 for none. With 1 or more the root block is not trained either. The blocks
+            above, the last group norm and the head are trained; with 4 that norm and the head.
+        weight_decay: Number of at least 0, `weight_decay` of `keras.optimizers.SGD`: every update
+            first subtracts `weight_decay * rate * w` from each trained array `w`, the scales of
+            group norms and the biases as well, and then takes its step. It is decoupled from
+            gradient and momentum (Loshchilov and Hutter 2019, arXiv 1711.05101) and falls with the
+            schedule's rate. BiT fine-tunes with neither this nor dropout (paper, section 3.3).
+        dropout: Share in [0, 1) of the features that the head drops in training; see
+            `keras_bit.ZeroInitHead`.
         remat: Whether the backward pass recomputes the activations inside of each unit instead of
             saving them: less memory, more time; see `keras_bit.BiTBackbone`.
         dtype: Precision policy of the model, such as `"float32"` or `"mixed_bfloat16"`. By
@@ -264,8 +306,8 @@ def plan(
             that fits the device: see `keras_bit.largest_micro_batch`.
         steps_per_epoch: Steps of `fit` between two validations, of which
             `rule.accumulation_steps` make an update; a tenth of the schedule by default.
-        seed: Integer that decides the initial weights, the order of the images and their
-            augmentation.
+        seed: Integer that decides the initial weights, the order of the images, their
+            augmentation, and what dropout drops.
         cache_dir: Folder for the decoded images, which later runs use again; see
             `keras_bit.pipelines`. In memory by default.
         verbose: Whether to print how `"auto"` was resolved.
@@ -287,14 +329,17 @@ def plan(
     (100, 10, 'float32')
     """
     check_dataset(data)
-    freeze_backbone, remat = check_options(freeze_backbone, remat, cache_dir)
+    remat = check_options(remat, cache_dir)
+    freeze_backbone, frozen_blocks = check_frozen(freeze_backbone, frozen_blocks)
+    weight_decay, dropout = check_regularization(weight_decay, dropout)
     seed, steps_per_epoch = check_numbers(seed, steps_per_epoch)
     set_memory_growth()
     preset, network = resolve_network(preset, depth, width)
     policy = resolve_policy(dtype)
     sizes = data.image_size, data.train_size
     rule = resolve_rule(*sizes, network, rule, micro_batch_size, rule_arguments)
-    options = {"freeze": freeze_backbone, "dtype": policy}
+    frozen = frozen_parts(frozen_blocks)
+    options = {"freeze": freeze_backbone, "frozen": frozen, "dtype": policy}
     backbone = _backbone(*network, remat=remat, **options)
     if micro_batch_size == AUTO:
         rule = find_micro_batch(backbone, data.num_classes, rule, verbose=verbose)
@@ -305,7 +350,7 @@ def plan(
     epochs = math.ceil(rule.schedule_length * rule.accumulation_steps / steps_per_epoch)
     memory = training_memory(backbone, data.num_classes, rule)
     lean = None
-    if not remat and not freeze_backbone:
+    if not remat and not freeze_backbone and frozen_blocks < MOST_FROZEN:
         with_remat = _backbone(*network, remat=True, **options)
         lean = training_memory(with_remat, data.num_classes, rule)
     return RunPlan(
@@ -331,12 +376,16 @@ def plan(
         memory_with_remat=lean,
         duration=estimate_duration(backbone, rule, epochs, data.test_size),
         devices=replicas(),
+        frozen_blocks=frozen_blocks,
+        weight_decay=weight_decay,
+        dropout=dropout,
     )
 
 
 def _backbone(depth, width, freeze, **options):
     backbone = BiTBackbone(depth, width, **options)
-    backbone.trainable = not freeze
+    if freeze:  # Setting it to True thaws, with JAX, the parts that are frozen.
+        backbone.trainable = False
     return backbone
 
 

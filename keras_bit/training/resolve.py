@@ -1,5 +1,7 @@
 """From the arguments of a run to its network and its rule, checked before anything is read."""
 
+import math
+import numbers
 import os
 from typing import Any
 
@@ -10,12 +12,16 @@ from keras_bit.core.device import resolve_policy
 from keras_bit.data.pipeline import check_cache_dir
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
+from keras_bit.layers.head import check_dropout
 from keras_bit.layers.image_input import MIN_EDGE
 from keras_bit.weights.architecture import Architecture
 from keras_bit.weights.formats import read_architecture
 from keras_bit.weights.presets import EMBEDDED, presets
 
 BATCH_SIZE = 64
+# In the order in which `frozen_blocks` freezes them.
+FREEZABLE_PARTS = ("root_block", "block1", "block2", "block3", "block4")
+MOST_FROZEN = len(FREEZABLE_PARTS) - 1
 
 
 def check_arguments(
@@ -23,8 +29,12 @@ def check_arguments(
     depth: int | tuple[int, ...] | None = None,
     width: float | None = None,
     freeze_backbone: bool = False,
+    frozen_blocks: int = 0,
+    weight_decay: float = 0.0,
+    dropout: float = 0.0,
     remat: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
+    rule: HyperRule | None = None,
     micro_batch_size: int | str | None = None,
     steps_per_epoch: int | None = None,
     seed: int = 0,
@@ -32,11 +42,13 @@ def check_arguments(
     **rule_arguments: Any,
 ) -> None:
     """Raises what `plan` would raise of its arguments, whatever the data: before a scan of them."""
-    check_options(freeze_backbone, remat, cache_dir)
+    check_options(remat, cache_dir)
+    check_frozen(freeze_backbone, frozen_blocks)
+    check_regularization(weight_decay, dropout)
     check_numbers(seed, steps_per_epoch)
     _, network = resolve_network(preset, depth, width)
     resolve_policy(dtype)
-    resolve_rule(1, 1, network, None, micro_batch_size, rule_arguments)
+    resolve_rule(1, 1, network, rule, micro_batch_size, rule_arguments)
 
 
 def resolve_preset(
@@ -57,12 +69,47 @@ def resolve_preset(
     return None
 
 
-def check_options(
-    freeze_backbone: Any, remat: Any, cache_dir: str | os.PathLike | None
-) -> tuple[bool, bool]:
-    """Returns the two as booleans; raises where one is none, or `cache_dir` no path."""
+def check_options(remat: Any, cache_dir: str | os.PathLike | None) -> bool:
+    """Returns `remat` as a boolean; raises where it is none, or `cache_dir` no path."""
     check_cache_dir(cache_dir)
-    return check_boolean("freeze_backbone", freeze_backbone), check_boolean("remat", remat)
+    return check_boolean("remat", remat)
+
+
+def check_frozen(freeze_backbone: Any, frozen_blocks: Any) -> tuple[bool, int]:
+    """Returns the two as a boolean and an integer; raises where one is wrong, or both are given."""
+    freeze_backbone = check_boolean("freeze_backbone", freeze_backbone)
+    frozen_blocks = check_integer("frozen_blocks", frozen_blocks, minimum=0)
+    if frozen_blocks > MOST_FROZEN:
+        raise ValueError(
+            f"`frozen_blocks` must be at most {MOST_FROZEN}, the number of blocks. "
+            f"Received: frozen_blocks={frozen_blocks}"
+        )
+    if freeze_backbone and frozen_blocks:
+        raise ValueError(
+            "`frozen_blocks` must be omitted where `freeze_backbone` is set, which freezes all of "
+            f"the backbone. Received: frozen_blocks={frozen_blocks}"
+        )
+    return freeze_backbone, frozen_blocks
+
+
+def frozen_parts(frozen_blocks: int) -> tuple[str, ...]:
+    """Returns the names of the backbone's first parts: the root block, and so many blocks.
+
+    >>> frozen_parts(0), frozen_parts(1)
+    ((), ('root_block', 'block1'))
+    """
+    return FREEZABLE_PARTS[: frozen_blocks + 1] if frozen_blocks else ()
+
+
+def check_regularization(weight_decay: Any, dropout: Any) -> tuple[float, float]:
+    """Returns the two as floats; raises where one is out of range."""
+    number = isinstance(weight_decay, numbers.Real) and not isinstance(weight_decay, bool)
+    if not number or not math.isfinite(weight_decay) or weight_decay < 0:
+        raise ValueError(
+            "`weight_decay` must be a finite number of at least 0. "
+            f"Received: weight_decay={weight_decay!r}"
+        )
+    return float(weight_decay), check_dropout(dropout)
 
 
 def check_numbers(seed: Any, steps_per_epoch: Any) -> tuple[int, int | None]:
@@ -104,9 +151,10 @@ def resolve_rule(
     if not isinstance(rule, HyperRule):
         raise ValueError(f"`rule` must be a keras_bit.HyperRule. Received: rule={rule!r}")
     if arguments:
+        received = ", ".join(f"`{name}`" for name in arguments)
         raise ValueError(
-            "Arguments of HyperRule must not stand beside `rule`. "
-            f"Received: {', '.join(arguments)}. Use `rule.replace(...)`."
+            "Arguments of HyperRule must not stand beside `rule`, which decides them. "
+            f"Received: {received}. Leave them out, or change the rule: `rule.replace(...)`."
         )
     if rule.crop_size < MIN_EDGE:
         raise ValueError(

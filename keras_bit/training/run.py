@@ -116,8 +116,9 @@ def fine_tune(
         verbose: As in `fit`; 0 silences the run, whose lines then go to the logger `"keras_bit"`
             only.
         **decisions: Arguments of `keras_bit.plan`, which describes them: `preset`, `depth`,
-            `width`, `freeze_backbone`, `remat`, `dtype`, `rule`, `micro_batch_size`,
-            `steps_per_epoch`, `seed`, `cache_dir`, and those of `HyperRule`, such as `batch_size`.
+            `width`, `freeze_backbone`, `frozen_blocks`, `weight_decay`, `dropout`, `remat`,
+            `dtype`, `rule`, `micro_batch_size`, `steps_per_epoch`, `seed`, `cache_dir`, and those
+            of `HyperRule`, such as `batch_size`.
 
     Returns:
         A `FineTuneResult`. Its `metrics` are `loss`, `accuracy` and `mean_class_accuracy` on the
@@ -264,7 +265,7 @@ class _Run:
     def train(self, model, pipelines):
         """Trains to the end of the schedule and returns the history."""
         train, test = pipelines
-        compile_classifier(model, self.plan.rule.optimizer())
+        compile_classifier(model, self.plan.optimizer())
         arguments = fit_hyperrule(self.plan.rule, self.plan.steps_per_epoch, self.callbacks)
         try:
             # `train` is shuffled already: with `shuffle=True` Keras would warn that it cannot.

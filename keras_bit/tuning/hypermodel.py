@@ -2,23 +2,34 @@
 
 import collections
 import contextlib
-import math
+import copy
+import dataclasses
 import os
-from collections.abc import Sequence
-from typing import Any
+import pathlib
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_tuner
+import numpy as np
 
 from keras_bit.core.arguments import check_integer
-from keras_bit.core.device import is_out_of_memory
+from keras_bit.core.device import is_out_of_memory, policy_scope
 from keras_bit.data.dataset import ImageDataset
-from keras_bit.data.pipeline import pipelines
-from keras_bit.hyperrule.callback import DEFAULT_EPOCHS, fit_hyperrule
-from keras_bit.hyperrule.keras_internals import inner_optimizer, updates_of
+from keras_bit.data.pipeline import CachedSplits, cache_splits, make_pipelines
+from keras_bit.hyperrule.callback import DEFAULT_EPOCHS
+from keras_bit.hyperrule.keras_internals import inner_optimizer
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.models.classifier import compile_classifier
-from keras_bit.training.plan import plan
+from keras_bit.training.plan import RunPlan, plan
+from keras_bit.tuning.schedule import VariableSchedule
+from keras_bit.tuning.shared import InitialWeights, TracedModel
+from keras_bit.tuning.space import changed_decisions, changed_rule
+from keras_bit.tuning.trial_run import LOGGED, BestEpoch, TrialRun, TunerCallbacks
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MIXUP_ALPHAS = (0.0, 0.1, 0.2)
 SCHEDULE_FACTORS = (0.5, 1.0, 2.0)
@@ -38,7 +49,10 @@ class HyperBiT(keras_tuner.HyperModel):
     | `schedule_factor`      | 0.5, 1 or 2                           | times the rule's length |
     | `mixup_alpha`          | 0 (none), 0.1, 0.2 and the rule's own | MixUp's alpha           |
 
-    Declare one of them yourself to change its values or to fix it, and hand it to the tuner:
+    Declare one of them yourself to change its values or to fix it, and hand it to the tuner;
+    likewise `crop_factor` (times the rule's crop size), `batch_factor` (times its batch size, rate
+    and length in proportion), `warmup`, `preset`, `frozen_blocks`, `weight_decay` and `dropout`,
+    the last four as in `keras_bit.plan`:
 
     ```python
     import tempfile
@@ -63,60 +77,95 @@ class HyperBiT(keras_tuner.HyperModel):
     best = tuner.hypermodel.rule_for(tuner.get_best_hyperparameters()[0])
     ```
 
+    (`keras_bit.search` does this and more in one call: it compares the best with the rule.)
+
+    A model or data of your own take the place of these in a subclass, by `make_model` and
+    `make_data`; steps, epochs, schedule, checkpoints and Hyperband's promotions stay as they are:
+
+    ```python
+    class TwoHeads(keras_bit.HyperBiT):
+        def make_model(self, hp, rule):
+            images = keras.Input((None, None, 3))
+            features = keras_bit.BiTBackbone.from_preset("f-r14x0.5")(images)
+            features = keras.layers.Dropout(hp.Choice("rate", [0.0, 0.2]))(features)
+            heads = {"digit": keras_bit.ZeroInitHead(10, name="digit"),
+                     "is_odd": keras_bit.ZeroInitHead(2, name="is_odd")}
+            model = keras.Model(images, {name: head(features) for name, head in heads.items()})
+            loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+            model.compile(rule.optimizer(), loss={name: loss for name in heads})
+            return model
+
+        def make_data(self, hp, rule, seed, initial_step):
+            def with_both(images, digits):
+                odd = tf.reduce_sum(digits[:, 1::2], axis=1, keepdims=True)
+                return images, {"digit": digits, "is_odd": tf.concat([1 - odd, odd], axis=1)}
+
+            sets = super().make_data(hp, rule, seed, initial_step)
+            return [each.map(with_both) for each in sets]
+    ```
+
     `tuner.search` takes `callbacks`, `verbose` and `epochs`; the data come from here. `epochs`
     below that of this class shorten the schedule in proportion: boundaries and warm-up shrink with
     it, so that every trial ends with a full decay. Hyperband sets `epochs` itself, and needs a
     `max_epochs` of that number (10 by default): the trials of its first rounds run such short
     schedules. Those it promotes continue from their best weights, momentum and step, on the
-    schedule of their new length, so that those of the last round end with the whole of it.
+    schedule of their new length, so that those of the last round end with the whole of it. The
+    best score may be that of a short trial, which has made fewer updates than `rule_for` says.
     Hyperband compares runs of equal length: fix `schedule_factor` there.
+
+    A trial that was interrupted resumes when the same program runs again, from checkpoints
+    (`keras_bit.Checkpoint`) in its folder, which are removed at its end.
 
     Args:
         data: A `keras_bit.ImageDataset`.
-        rule: A `keras_bit.HyperRule`, the middle of the search space.
-        preset, depth, width, remat, dtype: As in `keras_bit.plan`; resolved when this object is
-            made, for all trials.
+        rule: A `keras_bit.HyperRule`, the middle of the search space; by default the one that
+            suits the network, as in `keras_bit.plan`.
+        preset, depth, width: As in `keras_bit.plan`; resolved when this object is made, for all
+            trials. A preset is read once.
         micro_batch_size: `"auto"` for the largest that fits, in place of the rule's; also resolved
             when this object is made.
         epochs: Number of epochs, each with a validation, that make up the schedule of a trial.
-        cache_dir: Folder for the decoded images; see `keras_bit.pipelines`. With `None` every
-            trial decodes all images again, into memory.
-        seed: Non-negative integer for order and augmentation, the same in every trial. With
-            `executions_per_trial`, or when a trial is tried again, the next run counts on from it.
+        cache_dir: Folder for the decoded images; see `keras_bit.pipelines`. With `None` they are
+            in memory, once for all trials with the same image size.
+        seed: Non-negative integer for initial weights, order and augmentation, the same in every
+            trial. With `executions_per_trial`, or when a trial is tried again, the next run counts
+            on from it.
         name: Name of the hypermodel.
+        **decisions: Further arguments of `keras_bit.plan` for all trials, such as `remat`, `dtype`
+            and `freeze_backbone`; without a `rule` also those of `keras_bit.HyperRule`.
 
     Attributes:
         plan: The `keras_bit.RunPlan` of a trial with the rule itself.
         rule: The rule, its micro-batch size resolved.
+        last_run: What the last call of `fit` did.
 
     Raises:
         ValueError: If an argument is of the wrong kind or contradicts another.
-        keras_tuner.errors.FailedTrialError: In a trial that runs out of memory or whose loss
-            becomes infinite or NaN: keras-tuner marks it as failed, does not try it again and
-            continues. (Several failed trials in a row, its `max_consecutive_failed_trials`, end
-            the search.)
+        keras_tuner.errors.FailedTrialError: In a trial that runs out of memory, or whose loss,
+            weights or objective become infinite or NaN: keras-tuner marks it as failed, does not
+            try it again and continues. (Several failed trials in a row, its
+            `max_consecutive_failed_trials`, end the search.)
         keras_tuner.errors.FatalValueError: From `search`, if it is given something else than
-            above, or more epochs.
+            above, or more epochs, or there is no such objective.
     """
 
     def __init__(
         self,
         data: ImageDataset,
-        rule: HyperRule,
+        rule: HyperRule | None = None,
         *,
         preset: str | os.PathLike | None = None,
         depth: int | tuple[int, ...] | None = None,
         width: float | None = None,
-        remat: bool = False,
-        dtype: str | keras.DTypePolicy | None = None,
         micro_batch_size: str | None = None,
         epochs: int = DEFAULT_EPOCHS,
         cache_dir: str | os.PathLike | None = None,
         seed: int = 0,
         name: str | None = None,
+        **decisions: Any,
     ) -> None:
         super().__init__(name=name)
-        if not isinstance(rule, HyperRule):
+        if rule is not None and not isinstance(rule, HyperRule):
             raise ValueError(f"`rule` must be a keras_bit.HyperRule. Received: rule={rule!r}")
         if micro_batch_size not in (None, AUTO):
             raise ValueError(
@@ -125,21 +174,22 @@ class HyperBiT(keras_tuner.HyperModel):
                 f"`rule.replace(micro_batch_size={micro_batch_size!r})`."
             )
         self.epochs = check_integer("epochs", epochs, minimum=1)
-        self.plan = plan(
-            data,
-            preset=preset,
-            depth=depth,
-            width=width,
-            remat=remat,
-            dtype=dtype,
-            rule=rule,
-            micro_batch_size=micro_batch_size,
-            seed=seed,
-            cache_dir=cache_dir,
-        )
+        self._options = {
+            **decisions,
+            "micro_batch_size": micro_batch_size,
+            "seed": seed,
+            "cache_dir": cache_dir,
+        }
+        self._given_rule = rule
+        self.plan = plan(data, preset=preset, depth=depth, width=width, rule=rule, **self._options)
         self.data = data
         self.rule = self.plan.rule
         self._runs: collections.Counter = collections.Counter()
+        self._initial = InitialWeights()
+        self._traced: TracedModel | None = None  # where models are traced once
+        self.last_run: TrialRun | None = None
+        self._plans: dict[str, RunPlan] = {}
+        self._caches: dict[tuple[int, int], CachedSplits] = {}
 
     def rule_for(self, hp: keras_tuner.HyperParameters) -> HyperRule:
         """Returns the rule with the decisions of `hp`, a `keras_tuner.HyperParameters`.
@@ -147,23 +197,54 @@ class HyperBiT(keras_tuner.HyperModel):
         Hyperparameters that `hp` lacks are declared in it. Override this method to search over
         other decisions of the rule.
         """
-        rule = self.rule
+        rule = self._plan_for(hp).rule
         lowest, highest = LEARNING_RATE_FACTORS
-        rate = hp.Float("learning_rate_factor", lowest, highest, sampling="log", default=1.0)
-        length = hp.Choice("schedule_factor", SCHEDULE_FACTORS, default=1.0)
+        hp.Float("learning_rate_factor", lowest, highest, sampling="log", default=1.0)
+        hp.Choice("schedule_factor", SCHEDULE_FACTORS, default=1.0)
         alphas = sorted({*MIXUP_ALPHAS, rule.mixup_alpha})
-        return rule.replace(
-            learning_rate=rate * rule.learning_rate,
-            schedule_length=_share(rule.schedule_length, length),
-            mixup_alpha=hp.Choice("mixup_alpha", alphas, default=rule.mixup_alpha),
-        )
+        hp.Choice("mixup_alpha", alphas, default=rule.mixup_alpha)
+        return changed_rule(rule, hp.values)
+
+    def decisions_for(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
+        """Returns what `hp` decides beside the rule, as arguments of `keras_bit.plan`."""
+        return changed_decisions(hp.values)
+
+    def make_model(self, hp: keras_tuner.HyperParameters, rule: HyperRule) -> keras.Model:
+        """Returns the model of a trial; override it for one of your own.
+
+        It may be compiled, with `rule.optimizer()`; else it is compiled for one-hot labels
+        (`keras_bit.compile_classifier`). Called with the random seed and the precision policy of
+        the trial set.
+
+        Args:
+            hp: The hyperparameters, in which further ones may be declared.
+            rule: The `keras_bit.HyperRule` of the trial.
+        """
+        return self._initial.build(self._trial_plan(hp, rule))
+
+    def make_data(
+        self,
+        hp: keras_tuner.HyperParameters,
+        rule: HyperRule,
+        seed: int,
+        initial_step: int,
+    ) -> "tuple[tf.data.Dataset, tf.data.Dataset]":
+        """Returns training and test batches of a trial; override it for data of your own.
+
+        Args:
+            hp: The hyperparameters.
+            rule: The `keras_bit.HyperRule` of the trial, perhaps with a shortened schedule.
+            seed: Seed of the order and the augmentation.
+            initial_step: Updates that have been made: the first batch must be the one after them.
+        """
+        splits = self._splits(rule)
+        classes = len(self.plan.data.label_names)
+        return make_pipelines(splits, classes, rule, seed=seed, initial_step=initial_step)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Returns the compiled model of a trial, for images of any size."""
         with _failed_trial():
-            model = self.plan.build_classifier()
-            compile_classifier(model, self.rule_for(hp).optimizer())
-        return model
+            return self._model(hp, self._seed(hp))
 
     def fit(
         self,
@@ -183,8 +264,94 @@ class HyperBiT(keras_tuner.HyperModel):
         # Not needed: the optimizer's step, restored with the weights, says where to resume.
         kwargs.pop("initial_epoch", None)
         self._check_fit_arguments(args, kwargs, epochs)
+        given = TunerCallbacks(callbacks)
+        given.check(self.epochs, LOGGED if self.has_own_classifier else None)
         with _failed_trial():
-            return self._train(hp, model, epochs or self.epochs, callbacks, verbose)
+            self.last_run = TrialRun(
+                *(self, hp, self._seed(hp), epochs or self.epochs, given.others, verbose),
+                folder=given.folder,
+                best=given.best,
+            )
+            self._runs[_key(hp)] += 1
+            return self.last_run.train(model)
+
+    def run_again(
+        self,
+        hp: keras_tuner.HyperParameters,
+        seed: int,
+        folder: pathlib.Path,
+        objective: keras_tuner.Objective,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> dict[str, Any]:
+        """Trains with hyperparameters and another seed to the end of the schedule.
+
+        Args:
+            hp: The hyperparameters.
+            seed: Of initial weights, order and augmentation.
+            folder: For checkpoints and the best weights.
+            objective: The `keras_tuner.Objective` whose best value is the score.
+            callbacks: Further callbacks, which are copied.
+
+        Returns:
+            Dict of `score`; `right`, a string of 0 and 1 for the test images, where the objective
+            is the accuracy of this package's classifier; seconds, history and more.
+
+        Raises:
+            keras_tuner.errors.FailedTrialError: As a trial.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        best = BestEpoch(objective, folder / "best.weights.h5")
+        with _failed_trial():
+            model = self._model(hp, seed)
+            others = copy.deepcopy(list(callbacks))
+            run = TrialRun(self, hp, seed, self.epochs, others, 0, folder, best)
+            run.train(model)
+            right = ""
+            if self.has_own_classifier and objective.name == "val_accuracy":
+                model.load_weights(best.path)
+                right = _right(model, run.test)
+        return {"score": best.best, "right": right, **run.summary()}
+
+    @property
+    def has_own_classifier(self) -> bool:
+        """Whether trials train this package's classifier, not a model of the user's."""
+        return type(self).make_model is HyperBiT.make_model
+
+    def data_settings(self, rule: HyperRule) -> list[str] | None:
+        """Returns fingerprints of the images of a trial, or `None` where they are the user's."""
+        if type(self).make_data is not HyperBiT.make_data:
+            return None
+        return [cached.fingerprint for cached in self._splits(rule)]
+
+    @contextlib.contextmanager
+    def traced_once(self) -> Iterator[None]:
+        """Lets trials with steps of the same shapes share one model, traced and compiled once.
+
+        Within this context `build` returns the model of the trial before, its variables as new.
+        """
+        self._traced = TracedModel()
+        try:
+            yield
+        finally:
+            self._traced = None
+
+    def _model(self, hp, seed):
+        """The compiled model of a run, perhaps one that is traced already."""
+        trial_plan = dataclasses.replace(self._trial_plan(hp, self.rule_for(hp)), seed=seed)
+        if self._traced is None or not self.has_own_classifier:
+            return self._make_compiled(hp, trial_plan)
+        return self._traced.get(trial_plan, lambda: self._make_compiled(hp, trial_plan))
+
+    def _make_compiled(self, hp, trial_plan):
+        with seeded(trial_plan.seed), policy_scope(trial_plan.precision):
+            model = self.make_model(hp, trial_plan.rule)
+        if not model.compiled:
+            compile_classifier(model, trial_plan.optimizer())
+        optimizer = inner_optimizer(model)
+        if not optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        optimizer.learning_rate = VariableSchedule(optimizer, trial_plan.rule)
+        return model
 
     def _check_fit_arguments(self, args, kwargs, epochs):
         if args or kwargs:
@@ -198,34 +365,51 @@ class HyperBiT(keras_tuner.HyperModel):
                 f"HyperBiT. Received: epochs={epochs} with HyperBiT(epochs={self.epochs})"
             )
 
-    def _train(self, hp, model, epochs, callbacks, verbose):
-        whole = self.rule_for(hp)
-        rule = whole.replace(schedule_length=_share(whole.schedule_length, epochs / self.epochs))
-        optimizer = inner_optimizer(model)
-        optimizer.learning_rate = rule.schedule()
-        done = updates_of(optimizer)
-        seed = self._next_seed(hp)
-        train, test = pipelines(self.data, rule, self.plan.cache_dir, seed=seed, initial_step=done)
-        updates_per_epoch = math.ceil(whole.schedule_length / self.epochs)
-        arguments = fit_hyperrule(rule, updates_per_epoch * rule.accumulation_steps, callbacks)
-        # `train` is shuffled already: with `shuffle=True` Keras would only warn that it cannot.
-        return model.fit(
-            train,
-            validation_data=test,
-            initial_epoch=done // updates_per_epoch,
-            shuffle=False,
-            verbose=verbose,
-            **arguments,
-        )
+    def _plan_for(self, hp):
+        """The plan of the network that `hp` chooses."""
+        preset = hp.values.get("preset")
+        if preset in (None, self.plan.preset):
+            return self.plan
+        if preset not in self._plans:
+            given = {"preset": preset, "rule": self._given_rule}
+            self._plans[preset] = plan(self.data, **given, **self._options)
+        return self._plans[preset]
 
-    def _next_seed(self, hp):
-        values = tuple(sorted(hp.values.items()))
-        self._runs[values] += 1
-        return self.plan.seed + self._runs[values] - 1
+    def _trial_plan(self, hp, rule) -> RunPlan:
+        decisions = {k: v for k, v in self.decisions_for(hp).items() if k != "preset"}
+        return dataclasses.replace(self._plan_for(hp), rule=rule, **decisions)
+
+    def _splits(self, rule):
+        sizes = rule.resize_edge, rule.crop_size
+        if sizes not in self._caches:
+            self._caches[sizes] = cache_splits(self.data, rule, self.plan.cache_dir)
+        return self._caches[sizes]
+
+    def _seed(self, hp):
+        """The seed of the next run with these hyperparameters."""
+        return self.plan.seed + self._runs[_key(hp)]
 
 
-def _share(length, factor):
-    return max(1, round(length * factor))
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds what Keras draws initial weights and layers' seeds from, and nobody else."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _right(model, test):
+    """Which test images a model has right, as a string of 0 and 1."""
+    labels = np.concatenate([labels for _, labels in test.as_numpy_iterator()])
+    answers = model.predict(test, verbose=0)
+    return "".join(map(str, (answers.argmax(1) == labels.argmax(1)).astype(int)))
+
+
+def _key(hp):
+    return tuple(sorted(hp.values.items()))
 
 
 @contextlib.contextmanager

@@ -96,6 +96,10 @@ def test_a_quiet_run_prints_nothing(photos, fake_fine_tune, tmp_path, capsys):
             ["--preset", "s-r50x1", "--freeze-backbone"],
             {"preset": "s-r50x1", "freeze_backbone": True, "depth": 50, "width": 1},
         ),
+        (
+            ["--frozen-blocks", "2", "--weight-decay", "1e-4", "--dropout", "0.5"],
+            {"frozen_blocks": 2, "weight_decay": 1e-4, "dropout": 0.5},
+        ),
         (["--remat", "--dtype", "mixed_float16"], {"remat": True, "precision": "mixed_float16"}),
         (
             ["--steps-per-epoch", "7", "--cache-dir", "cache", "--seed", "3"],
@@ -111,6 +115,52 @@ def test_fine_tune_runs_the_plan_of_its_options(
     assert {name: getattr(fake_fine_tune["plan"], name) for name in expected} == expected
     assert fake_fine_tune["output"] == str(tmp_path / "new")
     assert fake_fine_tune["data"].train_size == 54
+
+
+@pytest.fixture
+def best_rule(tmp_path):
+    """A file as a search writes it, for the photographs."""
+    rule = keras_bit.HyperRule((40, 36), 54, 8, schedule_length=7, crop_size=40)
+    decisions = {"preset": EMBEDDED, "frozen_blocks": 1, "dropout": 0.5}
+    path = tmp_path / "best_rule.json"
+    path.write_text(json.dumps({"config": rule.get_config(), "decisions": decisions, "score": 1}))
+    return path
+
+
+def test_the_rule_of_a_search_decides(photos, best_rule, fake_fine_tune, tmp_path):
+    arguments = ["fine-tune", str(photos), "--output", str(tmp_path / "new")]
+    beside = ["--weight-decay", "0.1", "--frozen-blocks", "1", "--micro-batch-size", "auto"]
+    assert main([*arguments, "--rule", str(best_rule), *beside]) == 0
+    plan = fake_fine_tune["plan"]
+    assert (plan.rule.schedule_length, plan.rule.crop_size, plan.rule.batch_size) == (7, 40, 8)
+    assert (plan.frozen_blocks, plan.dropout, plan.weight_decay) == (1, 0.5, 0.1)
+
+
+def test_the_rule_of_a_run_makes_another_like_it(photos, whole_run, fake_fine_tune, tmp_path):
+    arguments = ["fine-tune", str(photos), "--output", str(tmp_path / "new")]
+    assert main([*arguments, "--rule", str(whole_run.output / "rule.json")]) == 0
+    plan = RunPlan.from_json((whole_run.output / "plan.json").read_text())
+    assert fake_fine_tune["plan"].rule == plan.rule and plan.rule.schedule_length == 30
+
+
+@pytest.mark.parametrize("command", ["plan", "fine-tune"])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--batch-size 8 --no-random-flip", "`--rule`.* Received: `--batch-size`, `--no-random-f"),
+        ("--micro-batch-size 4", "must not stand beside `--rule`.* Received: `--micro-batch-size`"),
+        ("--preset m-r50x1", "`--preset` must not contradict .* beside --rule .*preset f-r14x0.5"),
+        ("--from-scratch", "`--from-scratch` must not contradict"),
+        ("--depth 50", "`--depth` must not contradict"),
+        ("--freeze-backbone", "`--freeze-backbone` must not contradict .* frozen_blocks 1"),
+        ("--frozen-blocks 2", "Received: --frozen-blocks 2 beside --rule .* frozen_blocks 1"),
+        ("--dropout 0", "Received: --dropout 0.0 beside --rule .* dropout 0.5. Leave the option"),
+    ],
+)
+def test_options_beside_a_rule_must_not_contradict_it(command, options, message, best_rule, capsys):
+    assert main([command, "no folder", "--rule", str(best_rule), *options.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line), line
 
 
 def test_auto_is_resolved_before_the_run(photos, monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ from keras_bit.cli.main import main
 pytestmark = pytest.mark.tensorflow
 
 
+@pytest.mark.slow
 def test_pretrain_writes_weights_where_it_says(monkeypatch, tmp_path, capsys):
     options = ("--families", "textures", "--classes", "2", "--image-size", "32")
     options += ("--batch-size", "4", "--steps", "2", "--width", "0.0625", "--learning-rate", "0.01")

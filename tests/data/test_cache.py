@@ -357,6 +357,7 @@ def wait_until(condition, seconds=60):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_others_wait_for_a_build_and_never_use_one_that_was_killed(tmp_path):
     script = f"""
         from keras_bit.data.cache import cache_images

@@ -38,6 +38,28 @@ def test_training_validation_remat_and_frozen_parts_count(monkeypatch):
     assert operations(frozen=True) == 80 + 10
 
 
+def test_frozen_blocks_have_no_backward_pass(monkeypatch):
+    monkeypatch.setattr(duration, "matrix_product_rate", lambda dtype: 1e9)
+    rule = HyperRule(32, 100, 8, schedule_length=10, crop_size=32)
+    # Of an image of 32 pixels, by hand: edges of 16 in the root and of 8 in the first block, with
+    # 8 channels; the second block has 32 at first and 16 in the middle, and edges of 4.
+    root = 2 * 49 * 3 * 8 * 16**2
+    first = 2 * (8 * 8 + 9 * 8 * 8 + 8 * 32 + 8 * 32) * 8**2
+    second = 2 * (32 * 16 * 8**2 + (9 * 16 * 16 + 16 * 64 + 32 * 64) * 4**2)
+
+    def saved(**options):
+        whole, part = (
+            estimate_duration(BiTBackbone((1, 1, 1, 1), 0.125, **each), rule, 2, 5).operations
+            for each in ({**options, "frozen": ()}, options)
+        )
+        return (whole - part) / 80
+
+    assert saved(frozen=["root_block", "block1"]) == 2 * (root + first)
+    assert saved(frozen=["root_block", "block1"], remat=True) == 3 * (root + first)
+    assert saved(frozen=["block2"]) == second  # whose inputs have gradients still
+    assert saved(frozen=["root_block", "block2"]) == 2 * root + second
+
+
 @pytest.mark.parametrize(
     "seconds, text",
     [

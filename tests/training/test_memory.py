@@ -1,7 +1,10 @@
+import math
+
 import keras
 import pytest
 
 from keras_bit import BiTBackbone, BiTClassifier, HyperRule, training_memory
+from keras_bit.training.resolve import frozen_parts
 
 CLASSES = 3
 SMALL = ((1, 2, 1, 1), 0.5)
@@ -56,11 +59,25 @@ def test_frozen_parts_keep_nothing():
     ]
     sizes = [memory.per_image for memory in memories]
     assert sizes == sorted(sizes, reverse=True) and sizes[3] < sizes[0] / 2
-    backbone = BiTBackbone(*network)
-    backbone.trainable = False
-    frozen = training_memory(backbone, CLASSES, HyperRule(500, 1000, crop_size=64))
+    frozen = memory_of(*network, trainable=False)
     assert frozen.training == 2 * 4 * (2048 + 1) * CLASSES
     assert frozen.per_image < sizes[0] / 2
+
+
+def test_of_frozen_blocks_only_the_weights_count():
+    network = ((1, 1, 1, 1), 1)
+    sizes = {n: math.prod(shape) for n, shape in BiTBackbone(*network).weight_shapes().items()}
+    for frozen_blocks in range(5):
+        frozen = frozen_parts(frozen_blocks)
+        backbone = BiTBackbone(*network, frozen=frozen)
+        memory = training_memory(backbone, CLASSES, HyperRule(500, 1000, crop_size=64))
+        trained = {name: size for name, size in sizes.items() if not name.startswith(frozen)}
+        kernels = sum(size for name, size in trained.items() if name.endswith("kernel"))
+        assert memory.kernels == 4 * kernels
+        assert memory.training == 2 * 4 * (sum(trained.values()) + (2048 + 1) * CLASSES)
+    assert memory.kernels == 0 and memory.weights == memory_of(*network).weights
+    # A frozen block above a trained one passes gradients on, through its kernels.
+    assert memory_of(*network, frozen=["block2"]).kernels == memory_of(*network).kernels
 
 
 def test_growth_with_the_area():
@@ -69,21 +86,24 @@ def test_growth_with_the_area():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="XLA's account of memory")
-def test_xla_needs_about_as_much():
+@pytest.mark.parametrize("frozen_blocks", [0, 1])
+def test_xla_needs_about_as_much(frozen_blocks):
     import jax
     from keras import ops
 
-    model = BiTClassifier(BiTBackbone(*SMALL), CLASSES)
+    frozen = frozen_parts(frozen_blocks)
+    model = BiTClassifier(BiTBackbone(*SMALL, frozen=frozen), CLASSES)
 
     def temporary(count):
         def loss(trainable, images):
-            return ops.mean(ops.square(model.stateless_call(trainable, [], images)[0]))
+            return ops.mean(ops.square(model.stateless_call(trainable, fixed, images)[0]))
 
         images = jax.ShapeDtypeStruct((count, 224, 224, 3), "float32")
         weights = [variable.value for variable in model.trainable_variables]
+        fixed = [variable.value for variable in model.non_trainable_variables]
         compiled = jax.jit(jax.grad(loss)).lower(weights, images).compile()
         memory = compiled.memory_analysis()
         return memory.temp_size_in_bytes + memory.argument_size_in_bytes
 
-    estimate = memory_of(*SMALL, edge=224).per_image
+    estimate = memory_of(*SMALL, edge=224, frozen=frozen).per_image
     assert (temporary(12) - temporary(4)) / 8 == pytest.approx(estimate, rel=0.15)

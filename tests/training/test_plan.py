@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import sys
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bit
+from keras_bit.checkpoints.settings import differences
 from keras_bit.core.device import Device
 from keras_bit.training import RunPlan
 from keras_bit.training.plan import DataSummary
@@ -105,6 +107,11 @@ def test_the_table_tells_what_is_decided(data, monkeypatch):
     assert max(map(len, text.splitlines())) <= 120
     assert "with remat" not in str(keras_bit.plan(data, **RULE, remat=True))
     assert "  head" in str(keras_bit.plan(data, **RULE, freeze_backbone=True))
+    assert "decay" not in text and "dropout" not in text and "  all\n" in text
+    text = str(keras_bit.plan(data, **RULE, frozen_blocks=2, weight_decay=1e-4, dropout=0.25))
+    words = " ".join(text.split())
+    for part in ("trained all above block 2", "weight decay 0.0001 times", "dropout 0.25 of the"):
+        assert part in words
 
 
 def test_a_file_of_weights_decides_the_network(data, rng, tmp_path):
@@ -168,6 +175,54 @@ def test_a_model_with_pretrained_weights(data, rng):
     assert model.backbone.remat and model.head.num_classes == 3
 
 
+@pytest.mark.parametrize("network", [{}, {"depth": (1, 1, 1, 1), "width": 1 / 16}])
+def test_frozen_blocks_are_those_next_to_the_input(data, network):
+    parts = ["root_block", "block1", "block2", "block3", "block4", "group_norm", "head"]
+    for frozen_blocks in (0, 1, 3, 4):
+        plan = keras_bit.plan(data, **RULE, **network, frozen_blocks=frozen_blocks)
+        model = plan.build_classifier()
+        named = {**model.backbone.named_weights(), **model.head.named_weights()}
+        trained = [id(weight) for weight in model.trainable_variables]
+        found = {name.partition("/")[0] for name in named if id(named[name]) in trained}
+        assert found == set(parts[frozen_blocks + 1 :] if frozen_blocks else parts)
+        sizes = [math.prod(weight.shape) for weight in model.trainable_variables]
+        assert plan.memory.training == 2 * 4 * sum(sizes)
+        assert (plan.memory_with_remat is None) == (frozen_blocks == 4)
+
+
+def test_dropout_is_the_head_s_and_follows_the_seed(data):
+    small = {**RULE, "depth": (1, 1, 1, 1), "width": 1 / 16}
+    head = keras_bit.plan(data, **small, dropout=0.25, seed=3).build_classifier().head
+    assert (head.dropout, head.seed) == (0.25, 3)
+    assert keras_bit.plan(data, **small).build_classifier().head.dropout == 0
+
+
+def test_weight_decay_is_the_optimizer_s(data):
+    assert keras_bit.plan(data, **RULE).optimizer().weight_decay is None
+    rule = keras_bit.HyperRule(36, 48, 16, learning_rate=0.5, schedule_length=100)
+    optimizer = keras_bit.plan(data, rule=rule, weight_decay=0.1).optimizer()
+    weight = keras.Variable(2.0)
+    for gradient, expected in (
+        (1.0, 2.0 - 0.1 * 0.5 * 2.0 - 0.5),
+        # 1.4, less its decay, and a step of 0.9 * 0.5 + 0.5 * 2: of momentum, which has no decay.
+        (2.0, 1.4 - 0.1 * 0.5 * 1.4 - (0.9 * 0.5 + 0.5 * 2.0)),
+    ):
+        optimizer.apply([keras.ops.array(gradient)], [weight])
+        assert float(weight) == pytest.approx(expected, rel=1e-5)
+
+
+def test_plans_and_checkpoints_of_earlier_versions_lack_some_decisions(data):
+    plan = keras_bit.plan(data, **RULE)
+    content = json.loads(plan.to_json())
+    new = {name: content.pop(name) for name in ("frozen_blocks", "weight_decay", "dropout")}
+    assert RunPlan.from_json(json.dumps(content)) == plan
+    assert not set(new) & set(plan.settings()) and "seed" in plan.settings()
+    for name, value in (("frozen_blocks", 1), ("weight_decay", 0.1), ("dropout", 0.5)):
+        other = keras_bit.plan(data, **RULE, **{name: value})
+        assert RunPlan.from_json(other.to_json()) == other != plan
+        assert differences(plan.settings(), other.settings()) == [f"{name}: nothing, now {value}"]
+
+
 def test_a_preset_excludes_depth_and_width():
     assert resolve_preset(None, None, None) == "f-r14x0.5"
     assert resolve_preset("m-r50x1", None, None) == "m-r50x1"
@@ -186,6 +241,16 @@ BAD = [
     ({"batch_size": 0}, "`batch_size` must be"),
     ({"steps_per_epoch": 0}, "`steps_per_epoch` must be"),
     ({"seed": -1}, "`seed` must be"),
+    ({"frozen_blocks": 5}, "`frozen_blocks` must be at most 4"),
+    ({"frozen_blocks": -1}, "`frozen_blocks` must be an integer of at least 0"),
+    ({"frozen_blocks": True}, "`frozen_blocks` must be an integer"),
+    ({"frozen_blocks": 1.5}, "`frozen_blocks` must be an integer"),
+    ({"frozen_blocks": 1, "freeze_backbone": True}, "must be omitted where `freeze_backbone`"),
+    ({"weight_decay": -0.1}, "`weight_decay` must be a finite number of at least 0"),
+    ({"weight_decay": math.inf}, "`weight_decay` must be a finite number"),
+    ({"weight_decay": "0.1"}, "`weight_decay` must be a finite number"),
+    ({"dropout": 1}, "`dropout` must be a number of at least 0 and below 1"),
+    ({"dropout": None}, "`dropout` must be a number"),
 ]
 
 
@@ -199,7 +264,7 @@ def test_refuses_bad_arguments_with_and_without_data(data, arguments, message):
 
 def test_what_needs_the_data_to_be_refused(data):
     rule = keras_bit.HyperRule(32, 48)
-    with pytest.raises(ValueError, match="beside `rule`.*Received: crop_size"):
+    with pytest.raises(ValueError, match="beside `rule`.*Received: `crop_size`"):
         keras_bit.plan(data, rule=rule, crop_size=32)
     with pytest.raises(ValueError, match="`rule` must be a keras_bit.HyperRule"):
         keras_bit.plan(data, rule=500)

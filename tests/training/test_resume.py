@@ -113,6 +113,28 @@ def interrupted(data, output, **changes):
     keras.backend.clear_session(free_memory=False)
 
 
+def test_dropout_decay_and_frozen_blocks_resume_as_well(data, tmp_path):
+    changes = {"depth": None, "width": None, "preset": "f-r14x0.5", "frozen_blocks": 2}
+    changes |= {"weight_decay": 0.1, "dropout": 0.5, "report": False}
+    whole = run(data, tmp_path / "whole", NOTHING, **changes)
+    keras.backend.clear_session(free_memory=False)
+    interrupted(data, tmp_path / "again", **changes)
+    for name, value in (("frozen_blocks", 1), ("weight_decay", 0), ("dropout", 0.4)):
+        with pytest.raises(ValueError, match=f"with what it began.*{name}: "):
+            run(data, tmp_path / "again", NOTHING, **{**changes, name: value})
+    again = run(data, tmp_path / "again", NOTHING, **changes)
+    assert again.history == whole.history
+    for one, other in zip(again.model.weights, whole.model.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    saved = keras.models.load_model(tmp_path / "again" / "model.keras")
+    start = keras_bit.BiTBackbone.from_preset("f-r14x0.5").named_weights()
+    for name, weight in saved.backbone.named_weights().items():
+        same = np.array_equal(weight, start[name])
+        assert same == name.startswith(("root_block", "block1/", "block2/")), name
+    assert saved.backbone.get_config()["frozen"] == ["root_block", "block1", "block2"]
+    assert saved.head.dropout == 0.5
+
+
 def test_what_an_interrupted_run_leaves(data, tmp_path):
     interrupted(data, tmp_path)
     names = files_in(tmp_path)

@@ -284,6 +284,7 @@ def test_weights_that_compiled_code_hides_fail_the_run(data, quick, monkeypatch)
         keras_bit.fine_tune(data, **RULE, callbacks=[ruin], verbose=0)
 
 
+@pytest.mark.slow
 def test_a_rate_far_too_large_fails_the_run(data, tmp_path):
     changes = {**RULE, "learning_rate": 1e6}
     with pytest.raises(FloatingPointError, match="Likely causes: .*learning rate, 1e.06"):
@@ -351,6 +352,7 @@ def test_without_output_nothing_is_written(data, quick, tmp_path, monkeypatch, c
     assert result.metrics["accuracy"] == pytest.approx(max(result.history["val_accuracy"]))
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_run(data, quick):
     losses = [
         keras_bit.fine_tune(data, **RULE, seed=seed, verbose=0).history["loss"]
@@ -359,9 +361,11 @@ def test_the_seed_decides_the_run(data, quick):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_a_split_batch_makes_one_update(data, quick):
-    result = keras_bit.fine_tune(data, **RULE, micro_batch_size=4, steps_per_epoch=8, verbose=0)
+def test_a_split_batch_makes_one_update_of_the_plan_s_optimizer(data, quick):
+    settings = {**RULE, "micro_batch_size": 4, "weight_decay": 0.5, "steps_per_epoch": 8}
+    result = keras_bit.fine_tune(data, **settings, verbose=0)
     assert result.history["updates"] == [2, 4, 6, 8, 10, 12]
+    assert result.model.optimizer.weight_decay == 0.5
 
 
 def test_batch_size_is_64_by_default_and_the_rest_follows_from_the_data(data, quick):
@@ -372,7 +376,7 @@ def test_batch_size_is_64_by_default_and_the_rest_follows_from_the_data(data, qu
 
 def test_arguments_that_contradict_each_other(data):
     rule = keras_bit.HyperRule(32, 48)
-    with pytest.raises(ValueError, match="beside `rule`.*Received: crop_size"):
+    with pytest.raises(ValueError, match="beside `rule`.*Received: `crop_size`"):
         keras_bit.fine_tune(data, rule=rule, crop_size=32)
     with pytest.raises(ValueError, match="`preset` is given.*depth=101"):
         keras_bit.fine_tune(data, preset="m-r50x1", depth=101)

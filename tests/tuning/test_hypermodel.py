@@ -6,31 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_bit import BiTBackbone, HyperBiT, HyperRule, ImageDataset
-from keras_bit.core.device import policy_scope
-from keras_bit.training import RunPlan
+from keras_bit import BiTBackbone, HyperBiT
 from keras_bit.tuning import hypermodel
 from keras_bit.weights.presets import EMBEDDED
 from tests.conftest import as_numpy
+from tests.tuning.conftest import UPDATES
 
 pytestmark = pytest.mark.tensorflow
-UPDATES = 10
-
-
-@pytest.fixture(scope="module")
-def data():
-    """Dark and bright noise, in two classes."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(32) % 2
-    images = rng.integers(0, 128, (32, 32, 32, 3)) + 128 * labels[:, None, None, None]
-    images = images.astype("uint8")
-    return ImageDataset.from_arrays(images[:24], labels[:24], images[24:], labels[24:])
-
-
-@pytest.fixture
-def rule(data):
-    sizes = {"resize_edge": 36, "crop_size": 32}
-    return HyperRule(data.image_size, data.train_size, 8, schedule_length=UPDATES, **sizes)
 
 
 class Recorder(HyperBiT):
@@ -50,23 +32,6 @@ class Recorder(HyperBiT):
         run["boundaries"] = model.optimizer._learning_rate.boundaries
         run["history"] = history
         return history
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """A network that compiles in no time; the search does not care which it is."""
-
-    def build(plan):
-        with policy_scope(plan.precision):
-            layers = [
-                keras.Input((None, None, 3)),
-                keras.layers.Conv2D(4, 3, strides=2),
-                keras.layers.GlobalAveragePooling2D(),
-                keras.layers.Dense(len(plan.data.label_names)),
-            ]
-            return keras.Sequential(layers)
-
-    monkeypatch.setattr(RunPlan, "build_classifier", build)
 
 
 class CountEpochs(keras.callbacks.Callback):
@@ -122,6 +87,7 @@ def test_a_trial_trains_every_array_of_bit(data, rule, tmp_path):
     assert all(np.abs(momentum).max() > 0 for momentum in momenta.values())
 
 
+@pytest.mark.slow
 def test_random_search(quick, data, rule, tmp_path, capsys):
     space = keras_tuner.HyperParameters()
     space.Choice("schedule_factor", [0.5, 1.0])
@@ -153,6 +119,7 @@ def test_random_search(quick, data, rule, tmp_path, capsys):
     assert np.mean(answers == data.test.labels) == best.score
 
 
+@pytest.mark.slow
 def test_epochs_of_the_search_shorten_the_schedule(quick, data, rule, tmp_path):
     space = keras_tuner.HyperParameters()
     space.Fixed("schedule_factor", 1.0)
@@ -219,7 +186,7 @@ def test_seeds_and_first_steps_of_the_pipelines(quick, data, rule, monkeypatch):
         asked.append((options["seed"], options["initial_step"]))
         raise keras_tuner.errors.FailedTrialError("enough")
 
-    monkeypatch.setattr(hypermodel, "pipelines", note)
+    monkeypatch.setattr(hypermodel, "make_pipelines", note)
     recorder = Recorder(data, rule, seed=7)
     spaces = [keras_tuner.HyperParameters() for _ in range(2)]
     spaces[1].Fixed("schedule_factor", 2.0)
@@ -234,7 +201,7 @@ def test_seeds_and_first_steps_of_the_pipelines(quick, data, rule, monkeypatch):
 @pytest.fixture
 def exhausted(monkeypatch):
     """The first trial runs out of memory."""
-    make, calls = hypermodel.pipelines, []
+    make, calls = hypermodel.make_pipelines, []
 
     def pipelines(*args, **options):
         calls.append(args)
@@ -242,7 +209,7 @@ def exhausted(monkeypatch):
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
         return make(*args, **options)
 
-    monkeypatch.setattr(hypermodel, "pipelines", pipelines)
+    monkeypatch.setattr(hypermodel, "make_pipelines", pipelines)
 
 
 @pytest.mark.slow
@@ -270,7 +237,7 @@ def test_a_trial_without_memory_is_not_tried_again(quick, exhausted, data, rule,
         (ValueError("out of memory"), False),
     ],
 )
-@pytest.mark.parametrize("where", ["compile_classifier", "pipelines"])
+@pytest.mark.parametrize("where", ["compile_classifier", "make_pipelines"])
 def test_which_errors_are_of_memory(quick, data, rule, monkeypatch, where, error, scarce):
     def fail(*args, **kwargs):
         raise error

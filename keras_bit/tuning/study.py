@@ -1,0 +1,338 @@
+"""The course of a search: its trials, the best of them again, and what comes of it."""
+
+import pathlib
+import re
+import shutil
+import time
+from collections.abc import Sequence
+
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_bit import __version__
+from keras_bit.core.files import check_room
+from keras_bit.core.text import announce, readable_size
+from keras_bit.training.memory import FLOAT32_SIZE
+from keras_bit.tuning.comparison import compare, describe, verdict
+from keras_bit.tuning.hypermodel import HyperBiT
+from keras_bit.tuning.oracle import POLL_SECONDS, STOP, StudyOracle, needed_weights
+from keras_bit.tuning.study_folder import StudyFolder
+from keras_bit.tuning.trials import COMPLETED, FAILED, RUNNING, SearchResult, SearchTrial
+from keras_bit.tuning.tuners import describe_tuner
+
+CANDIDATES = 2  # trials that are compared with the rule
+# Weights with momentum: the best epoch, and two checkpoints with a third being written.
+COPIES_OF_TRIAL = 4
+
+
+class Study:
+    """A search in a `StudyFolder`.
+
+    Args:
+        tuner: Of `make_tuner`.
+        folder: The `StudyFolder`.
+        trials, repeats, keep, hours, verbose: As in `keras_bit.search`.
+    """
+
+    def __init__(
+        self,
+        tuner: keras_tuner.Tuner,
+        folder: StudyFolder,
+        *,
+        trials: int,
+        repeats: int,
+        keep: int,
+        hours: float | None,
+        verbose: bool | int | str,
+    ) -> None:
+        self.hypermodel: HyperBiT = tuner.hypermodel
+        self.objective = tuner.oracle.objective
+        self._tuner = tuner
+        self._folder = folder
+        self._limit = trials
+        self._seeds = [self.hypermodel.plan.seed + 1 + i for i in range(repeats)]
+        self._keep = keep
+        self._seconds = None if hours is None else 3600 * hours
+        self._began = time.monotonic()
+        self._verbose = verbose
+        self._settings = describe_tuner(tuner)
+        self.oracle = StudyOracle(
+            tuner.oracle, folder, self._is_over, self._result_of, self._on_ended
+        )
+        tuner.oracle = self.oracle
+
+    def open(self) -> None:
+        """Begins or resumes the search in its folder, and says what it is going to do."""
+        resumed = self._folder.open(self._study())
+        size = 2 * FLOAT32_SIZE * self.hypermodel.plan.parameters
+        room = size * (self._keep + COPIES_OF_TRIAL)
+        check_room(self._folder.path, room, "The search")
+        ended = [trial for trial in self.trials() if trial.status != RUNNING]
+        done = f"Resuming the search in {self._folder.path} after {len(ended)} trials. " * resumed
+        runs = len(self._seeds) * (CANDIDATES + 1)
+        announce(
+            f"{done}{self._limit} trials of {self.hypermodel.rule.schedule_length:,} updates by "
+            f"the rule, then {runs} runs to compare the best with it. Disk: up to "
+            f"{readable_size(room)} while a trial runs, {readable_size(self._keep * size)} at "
+            "the end.",
+            self._verbose,
+        )
+
+    def run(self, callbacks: Sequence[keras.callbacks.Callback] = ()) -> None:
+        """Runs trials until there are no more, and then the comparisons."""
+        try:
+            self._tuner.search(callbacks=list(callbacks), verbose=0)
+            self._compare(callbacks)
+        finally:
+            self.oracle.close()
+
+    def wait(self) -> None:
+        """Waits until other processes have done everything."""
+        while self._folder.events()[-1:] != [STOP] or self._missing_repeats():
+            time.sleep(POLL_SECONDS)
+
+    def trials(self) -> tuple[SearchTrial, ...]:
+        """Returns all trials so far."""
+        events = self._folder.events()
+        ends = {event["trial"]: event for event in events if event["kind"] == "end"}
+        begins = [event for event in events if event["kind"] == "begin"]
+        return tuple(self._trial(begin, ends.get(begin["trial"])) for begin in begins)
+
+    def result(self, output: pathlib.Path | None) -> SearchResult:
+        """Returns what the search has found."""
+        trials = self.trials()
+        rule = trials[0]
+        comparisons = self._comparisons(trials)
+        better = [trials[comparison.number] for comparison in comparisons if comparison.is_better]
+        best = better[0] if better else rule
+        return SearchResult(
+            rule=best.rule,
+            baseline=rule.rule,
+            trials=trials,
+            output=output,
+            best=best,
+            comparisons=comparisons,
+            verdict=verdict(best, comparisons, self.objective.name),
+            objective=self.objective.name,
+            direction=self.objective.direction,
+            validation_images=self.hypermodel.plan.data.test_size,
+        )
+
+    def _study(self):
+        """What must be the same when the search resumes."""
+        hypermodel = self.hypermodel
+        plan = hypermodel.plan
+        images = hypermodel.data_settings(hypermodel.rule)
+        backend = keras.backend.backend()
+        return {
+            "images": images or [plan.data.train_fingerprint, plan.data.test_fingerprint],
+            "plan": plan.settings(),
+            "hypermodel": type(hypermodel).__qualname__,
+            "epochs": hypermodel.epochs,
+            "space": self.oracle.get_space().get_config()["space"],
+            "objective": [self.objective.name, self.objective.direction],
+            **self._settings,
+            "versions": {
+                "keras_bit": __version__,
+                "keras": f"{keras.version()} on {backend}",
+                "keras_tuner": keras_tuner.__version__,
+            },
+        }
+
+    def _is_over(self, events):
+        """Whether no further trial may begin; short trials of Hyperband count by their epochs."""
+        epochs = self.hypermodel.epochs
+        begun = [event["values"] for event in events if event["kind"] == "begin"]
+        spent = sum(
+            values.get("tuner/epochs", epochs) - values.get("tuner/initial_epoch", 0)
+            for values in begun
+        )
+        return bool(begun) and (spent >= self._limit * epochs or self._is_late())
+
+    def _is_late(self):
+        """Whether a further trial, and the comparisons, would take longer than they may."""
+        if self._seconds is None:
+            return False
+        taken = [trial.seconds for trial in self.trials() if trial.is_whole]
+        runs = 1 + len(self._seeds) * (CANDIDATES + 1)
+        left = self._seconds - (time.monotonic() - self._began)
+        return bool(taken) and left < runs * float(np.mean(taken))
+
+    def _result_of(self, trial, metrics):
+        """What is written of a trial that has just run."""
+        run, values = self.hypermodel.last_run, dict(trial.hyperparameters.values)
+        is_complete = trial.status == "COMPLETED"
+        reason = "" if is_complete else _reason(trial.message)
+        if trial.trial_id == _trial_name(0) and not is_complete:
+            raise RuntimeError(f"The rule itself cannot be trained: {reason}")
+        hp = self._hyperparameters(values)
+        return {
+            "number": int(trial.trial_id),
+            "values": values,
+            "rule": self.hypermodel.rule_for(hp).get_config(),
+            "decisions": self.hypermodel.decisions_for(hp),
+            "status": COMPLETED if is_complete else FAILED,
+            "score": metrics.get(self.objective.name),
+            "reason": reason,
+            **(run.summary() if run else {}),
+        }
+
+    def _on_ended(self, trial_id):
+        trials = self.trials()
+        [trial] = [trial for trial in trials if trial.number == int(trial_id)]
+        self._drop_weights(trials)
+        outcome = (
+            f"{self.objective.name} {trial.score:.4f}"
+            if trial.status == COMPLETED
+            else trial.reason
+        )
+        announce(
+            f"Trial {trial.number}: {outcome}, {trial.seconds:.0f} s ({describe(trial.values)})",
+            self._verbose,
+        )
+
+    def _drop_weights(self, trials):
+        """Removes weights that nobody needs any more."""
+        running = self.oracle.running_trials()
+        kept = {_trial_name(trial.number) for trial in self._ranked(trials)[: self._keep]}
+        kept |= needed_weights(self.oracle, running)
+        for trial in trials:
+            name = _trial_name(trial.number)
+            if trial.status == RUNNING:
+                continue
+            folder = self._folder.trial_folder(name)
+            for checkpoints in folder.glob("checkpoints-*"):
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            if name not in kept:
+                for path in folder.glob("checkpoint*.h5"):
+                    path.unlink(missing_ok=True)
+
+    def _ranked(self, trials):
+        """Completed trials, the best first, those that were trained to the end before others."""
+        sign = -1 if self.objective.direction == "max" else 1
+        completed = [trial for trial in trials if trial.status == COMPLETED]
+        return sorted(completed, key=lambda trial: (not trial.is_whole, sign * trial.score))
+
+    def _candidates(self, trials):
+        """The trials that are compared with the rule."""
+        ranked = [trial for trial in self._ranked(trials) if trial.is_whole and trial.number > 0]
+        different = [trial for trial in ranked if trial.values != trials[0].values]
+        return different[:CANDIDATES]
+
+    def _compare(self, callbacks):
+        """Trains the best trials and the rule again, with further seeds."""
+        while missing := self._missing_repeats():
+            claimed = False
+            for trial, seed in missing:
+                name = _repeat_name(trial.number, seed)
+                lock = self._folder.claim(name)
+                if lock is None:
+                    continue
+                with lock:
+                    claimed = True
+                    if self._folder.read_repeat(name) is None:
+                        self._folder.write_repeat(name, self._run_again(trial, seed, callbacks))
+            if not claimed:
+                time.sleep(POLL_SECONDS)
+
+    def _missing_repeats(self):
+        trials = self.trials()
+        candidates = self._candidates(trials)
+        compared = [trials[0], *candidates] if candidates else []
+        return [
+            (trial, seed)
+            for seed in self._seeds
+            for trial in compared
+            if self._folder.read_repeat(_repeat_name(trial.number, seed)) is None
+        ]
+
+    def _run_again(self, trial, seed, callbacks):
+        folder = self._folder.repeats / _repeat_name(trial.number, seed)
+        hp = self._hyperparameters(trial.values)
+        try:
+            outcome = self.hypermodel.run_again(hp, seed, folder, self.objective, callbacks)
+        except keras_tuner.errors.FailedTrialError as error:
+            outcome = {"score": None, "reason": str(error)}
+        shutil.rmtree(folder, ignore_errors=True)
+        if outcome["score"] is not None:
+            announce(
+                f"Trial {trial.number} again, seed {seed}: {self.objective.name} "
+                f"{outcome['score']:.4f}",
+                self._verbose,
+            )
+        return outcome
+
+    def _comparisons(self, trials):
+        """The comparisons with the rule, of trials none of whose runs has failed."""
+        compared = [trials[0].number, *(trial.number for trial in self._candidates(trials))]
+        runs = {number: self._repeats(number) for number in compared}
+        runs = {
+            number: list(by_seed.values())
+            for number, by_seed in runs.items()
+            if len(by_seed) == len(self._seeds)
+            and all(run["score"] is not None for run in by_seed.values())
+        }
+        if 0 not in runs or len(runs) < 2:
+            return ()
+        scores = {number: [run["score"] for run in each] for number, each in runs.items()}
+        right = None
+        if all(run.get("right") for each in runs.values() for run in each):
+            right = {
+                number: np.array([list(map(int, run["right"])) for run in each])
+                for number, each in runs.items()
+            }
+        return compare(scores, self._seeds, self.objective.direction, right)
+
+    def _repeats(self, number):
+        names = {seed: _repeat_name(number, seed) for seed in self._seeds}
+        found = {seed: self._folder.read_repeat(name) for seed, name in names.items()}
+        return {seed: outcome for seed, outcome in found.items() if outcome}
+
+    def _trial(self, begin, end):
+        content = (self._folder.read_trial(begin["trial"]) if end else None) or {}
+        hp = self._hyperparameters(begin["values"])
+        status = RUNNING
+        if end:
+            status = COMPLETED if end["status"] == "COMPLETED" else FAILED
+        number = int(begin["trial"])
+        repeats = {seed: outcome["score"] for seed, outcome in self._repeats(number).items()}
+        return SearchTrial(
+            number=number,
+            values=dict(hp.values),
+            rule=self.hypermodel.rule_for(hp),
+            decisions=self.hypermodel.decisions_for(hp),
+            status=status,
+            score=end and end["metrics"].get(self.objective.name),
+            seconds=content.get("seconds", 0.0) if end else time.time() - begin["time"],
+            updates=content.get("updates", self._planned_updates(begin, hp) if end else 0),
+            history=content.get("history", {}),
+            reason=_reason(end["message"]) if status == FAILED else "",
+            written=content.get("written", 0),
+            repeats={seed: score for seed, score in repeats.items() if score is not None},
+        )
+
+    def _planned_updates(self, begin, hp):
+        epochs = self.hypermodel.epochs
+        share = begin["values"].get("tuner/epochs", epochs) / epochs
+        return self.hypermodel.rule_for(hp).shortened(share).schedule_length
+
+    def _hyperparameters(self, values):
+        hp = self.oracle.get_space()
+        hp.values = {k: v for k, v in values.items() if not k.startswith("tuner/")}
+        return hp
+
+
+def _trial_name(number):
+    return f"{number:04}"
+
+
+def _repeat_name(number, seed):
+    return f"{_trial_name(number)}-{seed}"
+
+
+def _reason(message):
+    """The last line of a traceback, without the name of the error."""
+    lines = (message or "").strip().splitlines()
+    last = lines[-1] if lines else "it was not run"
+    return re.sub(r"^[\w.]+(Error|Exception): ", "", last)

@@ -1,0 +1,111 @@
+"""The tuners of keras-tuner for a search."""
+
+import contextlib
+import inspect
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras_tuner
+
+from keras_bit.tuning.hypermodel import HyperBiT
+from keras_bit.tuning.study_folder import TRIALS_FOLDER
+
+TUNERS = {
+    "random": keras_tuner.RandomSearch,
+    "bayesian": keras_tuner.BayesianOptimization,
+    "grid": keras_tuner.GridSearch,
+    "hyperband": keras_tuner.Hyperband,
+}
+ENDLESS = 10**6  # trials and iterations: the search ends by itself
+ADDRESS_VARIABLE = "KERASTUNER_ORACLE_IP"
+ID_VARIABLE = "KERASTUNER_TUNER_ID"
+CHIEF, WORKER = "chief", "worker"
+
+
+def make_tuner(
+    tuner: Any,
+    hypermodel: HyperBiT,
+    objective: Any,
+    space: keras_tuner.HyperParameters,
+    folder: pathlib.Path,
+    scratch: str,
+) -> keras_tuner.Tuner:
+    """Returns a tuner that has not searched yet, for what `search` was given as `tuner`.
+
+    Its trials lie in `folder`, and the state of its oracle, which nobody reads, in `scratch`.
+    """
+    common = {"directory": folder, "project_name": TRIALS_FOLDER}
+    if isinstance(tuner, str):
+        if tuner not in TUNERS:
+            raise ValueError(f"`tuner` must be one of {', '.join(TUNERS)}. Received: {tuner!r}")
+        tuner = TUNERS[tuner]
+    if isinstance(tuner, type) and issubclass(tuner, keras_tuner.Tuner):
+        offered = {
+            "objective": objective,
+            "hyperparameters": space,
+            # Not 0, for which keras-tuner draws another one.
+            "seed": hypermodel.plan.seed + 1,
+            "max_trials": ENDLESS,
+            "max_epochs": hypermodel.epochs,
+            "hyperband_iterations": ENDLESS,
+        }
+        parameters = inspect.signature(tuner).parameters
+        options = {name: value for name, value in offered.items() if name in parameters}
+        made = tuner(hypermodel, **options, **common)
+    elif isinstance(tuner, keras_tuner.Oracle):
+        made = keras_tuner.Tuner(tuner, hypermodel, **common)
+    elif isinstance(tuner, keras_tuner.Tuner):
+        made = tuner
+        made.hypermodel = hypermodel
+        made.directory, made.project_name = common.values()
+    else:
+        raise ValueError(
+            f"`tuner` must be one of {', '.join(TUNERS)}, a class of keras_tuner's tuners, a tuner "
+            f"or an oracle. Received: tuner={tuner!r}"
+        )
+    oracle = made.oracle
+    if oracle.trials:
+        raise ValueError(
+            "`tuner` must not have searched before. Received: one with "
+            f"{len(oracle.trials)} trials. Make it again, in another folder."
+        )
+    if getattr(oracle, "max_epochs", hypermodel.epochs) > hypermodel.epochs:
+        raise ValueError(
+            "`tuner` must train for at most as many epochs as the trials. Received: max_epochs="
+            f"{oracle.max_epochs} with epochs={hypermodel.epochs}. Make both equal."
+        )
+    oracle.max_trials = None
+    oracle.max_retries_per_trial = 0
+    oracle.max_consecutive_failed_trials = None
+    oracle.verbose = 0
+    oracle._set_project_dir(scratch, TRIALS_FOLDER)
+    made.save = lambda: None
+    return made
+
+
+def describe_tuner(tuner: keras_tuner.Tuner) -> dict[str, Any]:
+    """Returns what must be the same for a tuner to suggest the same trials, as plain values."""
+    oracle = tuner.oracle
+    names = ("seed", "factor", "max_epochs", "num_initial_points", "alpha", "beta")
+    settings = {name: getattr(oracle, name) for name in names if hasattr(oracle, name)}
+    return {"tuner": type(tuner).__name__, "oracle": type(oracle).__name__, **settings}
+
+
+@contextlib.contextmanager
+def processes_of_search() -> Iterator[str | None]:
+    """Yields whether keras-tuner's variables make this process the `CHIEF` or a `WORKER`.
+
+    The processes of a search share a folder: within this context keras-tuner, which would have
+    workers ask their chief over the network, does not see the variables.
+    """
+    address = os.environ.pop(ADDRESS_VARIABLE, None)
+    role = None
+    if address is not None:
+        role = CHIEF if "chief" in os.environ.get(ID_VARIABLE, "") else WORKER
+    try:
+        yield role
+    finally:
+        if address is not None:
+            os.environ[ADDRESS_VARIABLE] = address

@@ -1,0 +1,44 @@
+"""Data, a rule and a network for searches that take no time."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_bit import HyperRule, ImageDataset
+from keras_bit.core.device import policy_scope
+from keras_bit.training import RunPlan
+
+UPDATES = 10
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Dark and bright noise, in two classes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(32) % 2
+    images = rng.integers(0, 128, (32, 32, 32, 3)) + 128 * labels[:, None, None, None]
+    images = images.astype("uint8")
+    return ImageDataset.from_arrays(images[:24], labels[:24], images[24:], labels[24:])
+
+
+@pytest.fixture
+def rule(data):
+    sizes = {"resize_edge": 36, "crop_size": 32}
+    return HyperRule(data.image_size, data.train_size, 8, schedule_length=UPDATES, **sizes)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A network that compiles in no time; the search does not care which it is."""
+
+    def build(plan):
+        with policy_scope(plan.precision):
+            layers = [
+                keras.Input((None, None, 3)),
+                keras.layers.Conv2D(4, 3, strides=2),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(len(plan.data.label_names)),
+            ]
+            return keras.Sequential(layers)
+
+    monkeypatch.setattr(RunPlan, "build_classifier", build)
