@@ -82,7 +82,7 @@ def test_the_verdict_in_a_sentence():
     text = verdict(trial(0), compare({0: [2.0, 1.0], 4: [1.0, 1.5]}, [5, 6], "min"), "val_loss")
     assert text == (
         "The outcome is the rule: trial 4, +0.25 in val_loss over 2 further seeds, is not better "
-        "by more than the noise (4.74)."
+        "by more than the noise (4.74 in val_loss)."
     )
     assert "no other trial" in verdict(trial(0), (), "val_loss")
     assert describe({"a": "x", "tuner/epochs": 3, "b": True}) == "a x, b True"
