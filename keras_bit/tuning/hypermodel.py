@@ -304,6 +304,9 @@ class HyperBiT(keras_tuner.HyperModel):
         with _failed_trial():
             model = self._model(hp, seed)
             others = copy.deepcopy(list(callbacks))
+            for callback in others:
+                if hasattr(callback, "log_dir"):  # as keras-tuner does with TensorBoard's
+                    callback.log_dir = os.path.join(callback.log_dir, folder.name)
             run = TrialRun(self, hp, seed, self.epochs, others, 0, folder, best)
             run.train(model)
             right = ""
