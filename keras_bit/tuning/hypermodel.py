@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import os
 import pathlib
-import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import keras_tuner
 import numpy as np
 
 from keras_bit.core.arguments import check_integer
-from keras_bit.core.device import is_out_of_memory, policy_scope
+from keras_bit.core.device import policy_scope
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import CachedSplits, cache_splits, make_pipelines
 from keras_bit.hyperrule.callback import DEFAULT_EPOCHS
@@ -24,9 +23,16 @@ from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.models.classifier import compile_classifier
 from keras_bit.training.plan import RunPlan, plan
 from keras_bit.tuning.schedule import VariableSchedule
-from keras_bit.tuning.shared import InitialWeights, TracedModel
+from keras_bit.tuning.shared import InitialWeights, TracedModel, seeded
 from keras_bit.tuning.space import changed_decisions, changed_rule
-from keras_bit.tuning.trial_run import LOGGED, BestEpoch, TrialRun, TunerCallbacks
+from keras_bit.tuning.trial_run import (
+    LOGGED,
+    BestEpoch,
+    TrialRun,
+    TunerCallbacks,
+    check_fit_arguments,
+    failed_trial,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -243,7 +249,7 @@ class HyperBiT(keras_tuner.HyperModel):
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Returns the compiled model of a trial, for images of any size."""
-        with _failed_trial():
+        with failed_trial():
             return self._model(hp, self._seed(hp))
 
     def fit(
@@ -263,10 +269,10 @@ class HyperBiT(keras_tuner.HyperModel):
         """
         # Not needed: the optimizer's step, restored with the weights, says where to resume.
         kwargs.pop("initial_epoch", None)
-        self._check_fit_arguments(args, kwargs, epochs)
+        check_fit_arguments(args, kwargs, epochs, self.epochs)
         given = TunerCallbacks(callbacks)
         given.check(self.epochs, LOGGED if self.has_own_classifier else None)
-        with _failed_trial():
+        with failed_trial():
             self.last_run = TrialRun(
                 *(self, hp, self._seed(hp), epochs or self.epochs, given.others, verbose),
                 folder=given.folder,
@@ -301,7 +307,7 @@ class HyperBiT(keras_tuner.HyperModel):
         """
         folder.mkdir(parents=True, exist_ok=True)
         best = BestEpoch(objective, folder / "best.weights.h5")
-        with _failed_trial():
+        with failed_trial():
             model = self._model(hp, seed)
             others = copy.deepcopy(list(callbacks))
             for callback in others:
@@ -356,18 +362,6 @@ class HyperBiT(keras_tuner.HyperModel):
         optimizer.learning_rate = VariableSchedule(optimizer, trial_plan.rule)
         return model
 
-    def _check_fit_arguments(self, args, kwargs, epochs):
-        if args or kwargs:
-            raise keras_tuner.errors.FatalValueError(
-                "`search` takes `callbacks`, `verbose` and `epochs` only: HyperBiT brings the data "
-                f"and the steps. Received: {len(args)} unnamed values, and {sorted(kwargs)}"
-            )
-        if epochs is not None and not 1 <= epochs <= self.epochs:
-            raise keras_tuner.errors.FatalValueError(
-                "`epochs` of `search`, and `max_epochs` of Hyperband, must not exceed `epochs` of "
-                f"HyperBiT. Received: epochs={epochs} with HyperBiT(epochs={self.epochs})"
-            )
-
     def _plan_for(self, hp):
         """The plan of the network that `hp` chooses."""
         preset = hp.values.get("preset")
@@ -393,17 +387,6 @@ class HyperBiT(keras_tuner.HyperModel):
         return self.plan.seed + self._runs[_key(hp)]
 
 
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seeds what Keras draws initial weights and layers' seeds from, and nobody else."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-
-
 def _right(model, test):
     """Which test images a model has right, as a string of 0 and 1."""
     labels = np.concatenate([labels for _, labels in test.as_numpy_iterator()])
@@ -413,21 +396,3 @@ def _right(model, test):
 
 def _key(hp):
     return tuple(sorted(hp.values.items()))
-
-
-@contextlib.contextmanager
-def _failed_trial():
-    """Turns what a trial alone is to blame for into keras-tuner's FailedTrialError."""
-    try:
-        yield
-    except FloatingPointError as error:
-        raise keras_tuner.errors.FailedTrialError(str(error)) from error
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        text = str(error)
-        reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
-        raise keras_tuner.errors.FailedTrialError(
-            f"The trial ran out of memory ({reason}). A smaller `micro_batch_size` or `crop_size` "
-            "of the rule needs less."
-        ) from error

@@ -1,7 +1,9 @@
 """What trials share: weights that are read once, and a model that is traced once."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -67,6 +69,17 @@ class TracedModel:
             zeros = keras.ops.zeros(variable.shape, variable.dtype)
             variable.assign(self._optimizer_start.get(variable.path, zeros))
         learning_rate_schedule(inner_optimizer(model)).assign(rule)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds what Keras draws initial weights and layers' seeds from, and nobody else."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _key(plan):

@@ -1,8 +1,9 @@
 """The training of one trial."""
 
+import contextlib
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -10,6 +11,7 @@ import keras_tuner
 
 from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.checkpoints.files import remove_checkpoints
+from keras_bit.core.device import is_out_of_memory
 from keras_bit.core.files import check_room
 from keras_bit.core.warn import warn_caller
 from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
@@ -243,3 +245,35 @@ class TunerCallbacks:
             )
         if names and not self.has_users:
             check_objective(self._oracle.objective, names)
+
+
+def check_fit_arguments(args: tuple, kwargs: dict, epochs: int | None, most: int) -> None:
+    """Raises where `search` of a tuner was given what a `HyperBiT` brings itself."""
+    if args or kwargs:
+        raise keras_tuner.errors.FatalValueError(
+            "`search` takes `callbacks`, `verbose` and `epochs` only: HyperBiT brings the data "
+            f"and the steps. Received: {len(args)} unnamed values, and {sorted(kwargs)}"
+        )
+    if epochs is not None and not 1 <= epochs <= most:
+        raise keras_tuner.errors.FatalValueError(
+            "`epochs` of `search`, and `max_epochs` of Hyperband, must not exceed `epochs` of "
+            f"HyperBiT. Received: epochs={epochs} with HyperBiT(epochs={most})"
+        )
+
+
+@contextlib.contextmanager
+def failed_trial() -> Iterator[None]:
+    """Turns what a trial alone is to blame for into keras-tuner's FailedTrialError."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise keras_tuner.errors.FailedTrialError(str(error)) from error
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        text = str(error)
+        reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+        raise keras_tuner.errors.FailedTrialError(
+            f"The trial ran out of memory ({reason}). A smaller `micro_batch_size` or `crop_size` "
+            "of the rule needs less."
+        ) from error
