@@ -68,7 +68,8 @@ def search(
             `keras_tuner.HyperParameters` with the names that `keras_bit.HyperBiT` lists.
         tuner: `"random"`, `"bayesian"`, `"grid"`, `"hyperband"`, a class of keras-tuner's tuners,
             a tuner that has not searched yet, or a `keras_tuner.Oracle`.
-        objective: Name of a metric of the logs, or a `keras_tuner.Objective`.
+        objective: Name of a metric of the logs, or a `keras_tuner.Objective`. (A tuner or an oracle
+            has its own, and its own space.)
         repeats: Further seeds, at least 2, with which the best and the rule are trained again.
         keep: Number of best trials whose weights are kept.
         epochs: Validations that make up the schedule of a trial.
@@ -120,6 +121,11 @@ def search(
         raise ValueError(
             "`data` must be a keras_bit.ImageDataset beside arguments of trials, which a HyperBiT "
             f"has. Received: a HyperBiT and {given}."
+        )
+    if space is not None and not isinstance(tuner, (str, type)):
+        raise ValueError(
+            "`space` must not stand beside a tuner or an oracle, which has its own. Received: "
+            f"space={space!r}, tuner={tuner!r}. Give the tuner `hyperparameters`."
         )
     chosen = make_space(space, hypermodel.rule, hypermodel.plan.preset)
     with _folder(output, overwrite) as folder, processes_of_search() as role:

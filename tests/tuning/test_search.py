@@ -306,6 +306,7 @@ def test_an_oracle_and_a_tuner_of_ones_own(search, quick, data, rule, tmp_path):
         ({"hours": 0}, "`hours`.*0"),
         ({"space": ["speed"]}, "`space` must name"),
         ({"output": ""}, "`output` must name a folder"),
+        ({"tuner": Custom("val_loss"), "space": ["rate"]}, "`space` must not stand beside a tuner"),
         ({"overwrite": 3}, "`overwrite`"),
     ],
 )
