@@ -83,7 +83,8 @@ class HyperBiT(keras_tuner.HyperModel):
     best = tuner.hypermodel.rule_for(tuner.get_best_hyperparameters()[0])
     ```
 
-    (`keras_bit.search` does this and more in one call: it compares the best with the rule.)
+    (`keras_bit.search` does this and more in one call: it compares the best with the rule, keeps
+    few weights, and survives lost processes, which keras-tuner's own workers do not.)
 
     A model or data of your own take the place of these in a subclass, by `make_model` and
     `make_data`; steps, epochs, schedule, checkpoints and Hyperband's promotions stay as they are:

@@ -179,6 +179,37 @@ def test_hyperband_resumes_where_the_promoted_trial_stood(quick, data, rule, tmp
     assert any(np.abs(values).max() > 0 for values in momentum)
 
 
+class Custom(keras_tuner.Oracle):
+    """An oracle of a user's: it lengthens the schedule from trial to trial."""
+
+    def populate_space(self, trial_id):
+        if len(self.trials) == 2:
+            return {"status": "STOPPED"}
+        factor = 0.5 * (1 + len(self.trials))
+        values = {"schedule_factor": factor, "learning_rate_factor": 1.0, "mixup_alpha": 0.0}
+        return {"status": "RUNNING", "values": values}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["BayesianOptimization", "GridSearch", "custom"])
+def test_other_tuners(quick, data, rule, tmp_path, kind):
+    recorder = Recorder(data, rule, epochs=2)
+    if kind == "custom":
+        oracle = Custom("val_accuracy")
+        tuner = keras_tuner.Tuner(oracle, recorder, directory=tmp_path)
+    else:
+        kind = getattr(keras_tuner, kind)
+        tuner = tuner_of(kind, recorder, tmp_path, max_trials=2)
+    tuner.search(verbose=0)
+    assert len(recorder.runs) == 2
+    for run in recorder.runs:
+        assert (run["start"], run["end"]) == (0, UPDATES * run["hp"]["schedule_factor"])
+    [model] = tuner.get_best_models()
+    images = np.stack(list(data.test.map(lambda image: image))).astype("float32") / 255
+    answers = model.predict(images, verbose=0).argmax(axis=-1)
+    assert np.mean(answers == data.test.labels) == tuner.oracle.get_best_trials()[0].score
+
+
 def test_seeds_and_first_steps_of_the_pipelines(quick, data, rule, monkeypatch):
     asked = []
 
