@@ -1,13 +1,14 @@
 """What the commands show: tables, aligned text, and the progress of a run."""
 
 import contextlib
+import io
 import itertools
 import logging
 import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
@@ -107,12 +108,17 @@ def silence(streams: Sequence[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shown_messages(console: "Console", paths: Sequence[str | None] = ()) -> Iterator[None]:
-    """Prints on `console` what the package logs of its runs, `paths` in it whole."""
+def shown_messages(
+    console: "Console",
+    paths: Sequence[str | None] = (),
+    chosen: Callable[[str], bool] = lambda message: True,
+) -> Iterator[None]:
+    """Prints on `console` what the package logs and is `chosen`, with the `paths` in it whole."""
 
     class Handler(logging.Handler):
         def emit(self, record):
-            show(console, record.getMessage(), paths)
+            if chosen(record.getMessage()):
+                show(console, record.getMessage(), paths)
 
     logger, handler = logging.getLogger("keras_bit"), Handler()
     before = logger.level, logger.propagate
@@ -124,6 +130,28 @@ def shown_messages(console: "Console", paths: Sequence[str | None] = ()) -> Iter
     finally:
         logger.removeHandler(handler)
         logger.level, logger.propagate = before
+
+
+@contextlib.contextmanager
+def messages_above(console: "Console") -> Iterator[None]:
+    """Prints what goes to a terminal's stderr above what is live on `console`, but no bars."""
+
+    class Above(io.StringIO):
+        def write(self, text):
+            if text.strip():
+                write(console, text.rstrip("\n"))
+            return len(text)
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    above = Above()
+    _errors.append(above)
+    try:
+        with contextlib.redirect_stderr(above):
+            yield
+    finally:
+        _errors.pop()
 
 
 def track(console: "Console", items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:

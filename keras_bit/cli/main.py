@@ -3,6 +3,7 @@
 Everything heavy is imported inside the command that needs it, so that `--help` answers at once.
 """
 
+import argparse
 import importlib
 import io
 import os
@@ -13,12 +14,12 @@ import warnings
 from collections.abc import Sequence
 
 from keras_bit import __version__
-from keras_bit.cli import demo, download, fine_tune, plan, predict, presets, pretrain
+from keras_bit.cli import demo, download, fine_tune, plan, predict, presets, pretrain, search
 from keras_bit.cli.console import complain, silence
 from keras_bit.cli.parser import FAILED, Parser
 from keras_bit.core.onednn import enable_onednn
 
-COMMANDS = (fine_tune, predict, plan, presets, download, pretrain, demo)
+COMMANDS = (fine_tune, predict, plan, search, presets, download, pretrain, demo)
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 TERMINATED = 143  # or SIGTERM
 PIPE_CLOSED = 141  # or SIGPIPE
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 where `predict` could not read an image, 2 for an error, 130 after an
         interruption, 143 after SIGTERM, 141 where nobody reads the output any more.
     """
-    arguments = make_parser().parse_args(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = make_parser().parse_args(argv, argparse.Namespace(argv=argv))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # File names may hold bytes that the terminal's encoding cannot show.

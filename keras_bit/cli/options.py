@@ -62,29 +62,38 @@ def add_quiet(parser: argparse.ArgumentParser, *, prints_result: bool) -> None:
     )
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of data, rule, model and run: all that a plan decides."""
+def add_run_options(parser: argparse.ArgumentParser, *, with_steps: bool = True) -> None:
+    """Adds the options of data, rule, model and run: all that a plan decides.
+
+    `with_steps`: whether the steps between two validations are among them.
+    """
     _add_data_options(parser)
     _add_rule_options(parser)
     _add_model_options(parser)
     add = parser.add_argument_group("run").add_argument
     text = "share of each weight that an update takes off, times the rate (default: 0)"
     add("--weight-decay", type=number, metavar="X", help=text)
-    text = "steps between two validations (default: a tenth of all)"
-    add("--steps-per-epoch", type=integer, metavar="N", help=text)
+    if with_steps:
+        text = "steps between two validations (default: a tenth of all)"
+        add("--steps-per-epoch", type=integer, metavar="N", help=text)
     text = "keep the decoded images here, for later runs too (default: in memory)"
     add("--cache-dir", type=path, metavar="FOLDER", help=text)
 
 
 def add_output_options(parser: Any, folder: str) -> None:
-    """Adds `--output`, by default `folder`, and `--overwrite`."""
-    text = f"new or empty folder to write to (default: {folder})"
-    parser.add_argument("--output", type=path, default=folder, metavar="FOLDER", help=text)
-    text = "replace the run in the output folder"
-    parser.add_argument("--overwrite", action="store_true", help=text)
+    """Adds `--output`, by default `folder`, `--overwrite` and `--no-resume`."""
+    add_output(parser, folder, "run")
     text = "start again where the folder holds an interrupted run, with --overwrite"
     parser.add_argument("--no-resume", dest="resume", action="store_const", const=False, help=text)
     parser.set_defaults(resume=AUTO, kept=_kept)
+
+
+def add_output(parser: Any, folder: str, what: str) -> None:
+    """Adds `--output`, by default `folder`, and `--overwrite`, which replaces `what` is there."""
+    text = f"new or empty folder to write to (default: {folder})"
+    parser.add_argument("--output", type=path, default=folder, metavar="FOLDER", help=text)
+    text = f"replace the {what} in the output folder"
+    parser.add_argument("--overwrite", action="store_true", help=text)
 
 
 def add_damaged(add: Callable[..., Any]) -> None:

@@ -3,10 +3,12 @@
 import os
 from typing import Any
 
+from keras_bit.core.arguments import check_boolean
 from keras_bit.core.files import check_whole, read_json, wrap_read_errors
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.hyperrule.rule import HyperRule
+from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.training.resolve import check_frozen, check_regularization
 
 # What a file may decide beside its rule, and the options that leave no room for that.
@@ -15,6 +17,11 @@ _EXCLUDED = {
     "frozen_blocks": ("freeze_backbone",),
     "weight_decay": (),
     "dropout": (),
+    "depth": ("preset", "from_scratch"),
+    "width": ("preset", "from_scratch"),
+    "freeze_backbone": ("frozen_blocks",),
+    "remat": (),
+    "dtype": (),
 }
 
 
@@ -23,8 +30,9 @@ def read_rule_file(path: str | os.PathLike, given: dict[str, Any]) -> dict[str, 
 
     Args:
         path: A file whose `config` is that of a `keras_bit.HyperRule`: `rule.json` of a run, or
-            `best_rule.json` of a search. The latter's `decisions` may also hold `preset`,
-            `frozen_blocks`, `weight_decay` and `dropout`.
+            `best_rule.json` of a search. The latter's `decisions` may also hold arguments of the
+            network: `preset` or `depth` and `width`, `freeze_backbone` or `frozen_blocks`,
+            `weight_decay`, `dropout`, `remat` and `dtype`.
         given: The options that stand beside the file, by name.
 
     Raises:
@@ -70,7 +78,13 @@ def _checked_decisions(decisions):
     preset = made.get("preset", "default")
     if not isinstance(preset, str) or not preset.strip():
         raise ValueError(f"its `preset` must be a name. Received: preset={preset!r}")
-    check_frozen(False, made.get("frozen_blocks", 0))
+    if isinstance(made.get("depth"), list):
+        made["depth"] = tuple(made["depth"])
+    for name in ("freeze_backbone", "remat"):
+        check_boolean(name, made.get(name, False))
+    network = {name: made[name] for name in ("depth", "width") if name in made}
+    BiTBackbone(**network)
+    check_frozen(made.get("freeze_backbone", False), made.get("frozen_blocks", 0))
     check_regularization(made.get("weight_decay", 0), made.get("dropout", 0))
     return made
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_tuner
-import numpy as np
 
 from keras_bit.core.arguments import check_integer
 from keras_bit.core.device import policy_scope
@@ -32,6 +31,7 @@ from keras_bit.tuning.trial_run import (
     TunerCallbacks,
     check_fit_arguments,
     failed_trial,
+    right_images,
 )
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class HyperBiT(keras_tuner.HyperModel):
         preset, depth, width: As in `keras_bit.plan`; resolved when this object is made, for all
             trials. A preset is read once.
         micro_batch_size: `"auto"` for the largest that fits, in place of the rule's; also resolved
-            when this object is made.
+            when this object is made. A number only without a `rule`.
         epochs: Number of epochs, each with a validation, that make up the schedule of a trial.
         cache_dir: Folder for the decoded images; see `keras_bit.pipelines`. With `None` they are
             in memory, once for all trials with the same image size.
@@ -164,7 +164,7 @@ class HyperBiT(keras_tuner.HyperModel):
         preset: str | os.PathLike | None = None,
         depth: int | tuple[int, ...] | None = None,
         width: float | None = None,
-        micro_batch_size: str | None = None,
+        micro_batch_size: int | str | None = None,
         epochs: int = DEFAULT_EPOCHS,
         cache_dir: str | os.PathLike | None = None,
         seed: int = 0,
@@ -174,7 +174,7 @@ class HyperBiT(keras_tuner.HyperModel):
         super().__init__(name=name)
         if rule is not None and not isinstance(rule, HyperRule):
             raise ValueError(f"`rule` must be a keras_bit.HyperRule. Received: rule={rule!r}")
-        if micro_batch_size not in (None, AUTO):
+        if rule is not None and micro_batch_size not in (None, AUTO):
             raise ValueError(
                 '`micro_batch_size` must be "auto", or a number in the rule. '
                 f"Received: micro_batch_size={micro_batch_size!r}. Use "
@@ -213,8 +213,15 @@ class HyperBiT(keras_tuner.HyperModel):
         return changed_rule(rule, hp.values)
 
     def decisions_for(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
-        """Returns what `hp` decides beside the rule, as arguments of `keras_bit.plan`."""
-        return changed_decisions(hp.values)
+        """Returns what a trial decides beside the rule, as arguments of `keras_bit.plan`."""
+        plan = self._trial_plan(hp, self.rule)
+        network = {"depth": plan.depth, "width": plan.width}
+        names = ("freeze_backbone", "frozen_blocks", "weight_decay", "dropout", "remat")
+        return {
+            **(network if plan.preset is None else {"preset": plan.preset}),
+            **{name: value for name in names if (value := getattr(plan, name))},
+            **({"dtype": plan.precision} if "dtype" in self._options else {}),
+        }
 
     def make_model(self, hp: keras_tuner.HyperParameters, rule: HyperRule) -> keras.Model:
         """Returns the model of a trial; override it for one of your own.
@@ -319,7 +326,7 @@ class HyperBiT(keras_tuner.HyperModel):
             right = ""
             if self.has_own_classifier and objective.name == "val_accuracy":
                 model.load_weights(best.path)
-                right = _right(model, run.test)
+                right = right_images(model, run.test)
         return {"score": best.best, "right": right, **run.summary()}
 
     @property
@@ -374,8 +381,7 @@ class HyperBiT(keras_tuner.HyperModel):
         return self._plans[preset]
 
     def _trial_plan(self, hp, rule) -> RunPlan:
-        decisions = {k: v for k, v in self.decisions_for(hp).items() if k != "preset"}
-        return dataclasses.replace(self._plan_for(hp), rule=rule, **decisions)
+        return dataclasses.replace(self._plan_for(hp), rule=rule, **changed_decisions(hp.values))
 
     def _splits(self, rule):
         sizes = rule.resize_edge, rule.crop_size
@@ -386,13 +392,6 @@ class HyperBiT(keras_tuner.HyperModel):
     def _seed(self, hp):
         """The seed of the next run with these hyperparameters."""
         return self.plan.seed + self._runs[_key(hp)]
-
-
-def _right(model, test):
-    """Which test images a model has right, as a string of 0 and 1."""
-    labels = np.concatenate([labels for _, labels in test.as_numpy_iterator()])
-    answers = model.predict(test, verbose=0)
-    return "".join(map(str, (answers.argmax(1) == labels.argmax(1)).astype(int)))
 
 
 def _key(hp):

@@ -1,18 +1,22 @@
 """An oracle of keras-tuner whose every step is on disk, for one process or many."""
 
-import contextlib
+import copy
 import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
+from keras_bit.checkpoints.settings import as_json
 from keras_bit.core.warn import warn_caller
 from keras_bit.tuning.study_folder import StudyFolder
 
 POLL_SECONDS = 0.5
+PATIENCE = 20  # questions to an oracle that waits where nothing runs
 IDLE, STOP = {"kind": "idle"}, {"kind": "stop"}
 
 
@@ -57,27 +61,15 @@ class StudyOracle:
         """Returns a trial to run; an idle one where others must end first, or a stopped one."""
         with self._folder.locked():
             self._catch_up()
-            running = self.running_trials()
-            for trial_id in running:
-                if lock := self._claim(trial_id):
-                    self._locks[trial_id] = lock
-                    return self._again(trial_id)
-            if not running and self._is_over(self._events):
-                return self._stop()
-            # What has not changed gets the same answer, which may cost the oracle suggestions.
-            if self._events[-1:] != [IDLE] and not self._is_over(self._events):
-                trial = self._ask()
-                if trial.status == TrialStatus.RUNNING:
-                    self._begin(trial)
-                    return trial
-                if trial.status == TrialStatus.STOPPED and not running:
-                    return self._stop()
-                self._append(IDLE)
-        time.sleep(POLL_SECONDS)
-        return self._without_values(TrialStatus.IDLE)
+            taken = filter(None, map(self._take, self.running_trials()))
+            trial = next(taken, None) or self._next()
+        if trial.status == TrialStatus.IDLE:
+            time.sleep(POLL_SECONDS)
+        return trial
 
     def update_trial(self, trial_id: str, metrics: dict[str, float], step: int = 0) -> Trial:
         """Takes the metrics of a trial that has run."""
+        self._oracle._check_objective_found(metrics)
         self._reported[trial_id] = ({k: float(v) for k, v in metrics.items()}, int(step))
         return self._oracle.get_trial(trial_id)
 
@@ -85,38 +77,32 @@ class StudyOracle:
         """Writes how a trial has ended."""
         trial_id = trial.trial_id
         metrics, step = self._reported.pop(trial_id, ({}, 0))
-        end = {
-            "kind": "end",
-            "trial": trial_id,
-            "status": trial.status,
-            "metrics": metrics,
-            "step": step,
-            "message": trial.message,
-            "hyperparameters": trial.hyperparameters.get_config(),
-        }
+        self._check_score(trial, metrics)
+        end = as_json(
+            {
+                "kind": "end",
+                "trial": trial_id,
+                "status": trial.status,
+                "metrics": metrics,
+                "step": step,
+                "message": trial.message,
+                "hyperparameters": trial.hyperparameters.get_config(),
+                "time": time.time(),
+            }
+        )
         result = self._result_of(trial, metrics)  # may raise: the trial then counts as not run
         with self._folder.locked():
             self._catch_up()
             if trial_id in self.running_trials():
-                [begin] = [
-                    e for e in self._events if (e["kind"], e.get("trial")) == ("begin", trial_id)
-                ]
+                [begin] = [e for e in self._events if _key(e) == ("begin", trial_id)]
                 self._folder.write_trial(trial_id, {**result, "begin": begin, "end": end})
-                self._append(end)
-                self._tell(end)
-                self._on_ended(trial_id)
+                self._end(end)
         if lock := self._locks.pop(trial_id, None):
             lock.close()
 
     def running_trials(self) -> list[str]:
         """Returns the trials that were begun and have not ended."""
         return running_trials(self._events)
-
-    def refresh(self) -> list[dict[str, Any]]:
-        """Takes in what other processes have done, and returns all events."""
-        with self._folder.locked():
-            self._catch_up()
-        return self._events
 
     def save(self, *args: Any) -> None:
         """Does nothing: all is on disk."""
@@ -127,14 +113,46 @@ class StudyOracle:
             lock.close()
         self._locks.clear()
 
-    def _claim(self, trial_id):
-        return None if trial_id in self._locks else self._folder.claim(trial_id)
+    def _take(self, trial_id):
+        """A copy of a trial to run, unless another process runs it or it has run."""
+        lock = self._locks.get(trial_id) or self._folder.claim(trial_id)
+        if lock is None:
+            return None
+        if end := (self._folder.read_trial(trial_id) or {}).get("end"):
+            self._end(end)  # who ran it was killed before the end was among the events
+            lock.close()
+            return None
+        self._locks[trial_id] = lock
+        hyperparameters = self._oracle.get_trial(trial_id).hyperparameters.copy()
+        return Trial(hyperparameters, trial_id, TrialStatus.RUNNING)
+
+    def _next(self):
+        """What to do where there is no trial to take over."""
+        running, is_over = self.running_trials(), self._is_over(self._events)
+        if is_over and not running:
+            return self._stop()
+        # What has not changed gets the same answer, which may cost the oracle suggestions.
+        if not is_over and not (running and self._events[-1] == IDLE):
+            trial = self._ask()
+            if trial.status == TrialStatus.RUNNING:
+                return self._begin(trial) or self._without_values(TrialStatus.IDLE)
+            is_silent = self._events[-PATIENCE:] == [IDLE] * PATIENCE
+            if (trial.status == TrialStatus.STOPPED or is_silent) and not running:
+                return self._stop()
+            self._append(IDLE)
+        return self._without_values(TrialStatus.IDLE)
 
     def _begin(self, trial):
-        self._locks[trial.trial_id] = self._claim(trial.trial_id)
-        values = dict(trial.hyperparameters.values)
-        begin = {"kind": "begin", "trial": trial.trial_id, "values": values, "time": time.time()}
-        self._append(begin)
+        trial_id, values = trial.trial_id, dict(trial.hyperparameters.values)
+        begin = {"kind": "begin", "trial": trial_id, "values": values, "time": time.time()}
+        self._append(as_json(begin))
+        self._folder.write_trial(trial_id, {"begin": begin})
+        return self._take(trial_id)
+
+    def _end(self, end):
+        self._tell(end)
+        self._append(end)
+        self._on_ended(end["trial"])
 
     def _stop(self):
         if self._events[-1:] != [STOP]:
@@ -145,70 +163,90 @@ class StudyOracle:
         self._events.append(event)
         self._folder.write_events(self._events)
 
-    def _again(self, trial_id):
-        """A fresh copy of a trial that was interrupted."""
-        hyperparameters = self._oracle.get_trial(trial_id).hyperparameters.copy()
-        return Trial(hyperparameters, trial_id, TrialStatus.RUNNING)
-
     def _without_values(self, status):
         return Trial(self._oracle.get_space(), status=status)
+
+    def _check_score(self, trial, metrics):
+        """A score that cannot be compared fails a trial, as in `HyperBiT`."""
+        name = self._oracle.objective.name
+        score = metrics.get(name, math.nan)
+        if trial.status == TrialStatus.COMPLETED and not math.isfinite(score):
+            trial.status = TrialStatus.INVALID
+            trial.message = f"The objective {name!r} has become {score}."
 
     def _catch_up(self):
         """Repeats to the oracle what happened since."""
         events = self._folder.events()
-        for event in events[len(self._events) :]:
-            self._events.append(event)
+        known = [_key(event) for event in self._events]
+        if [_key(event) for event in events[: len(known)]] == known:
+            events = events[len(known) :]
+        else:  # made again from the trials' files
+            events = [e for e in events if "trial" in e and _key(e) not in known]
+        for event in events:
             if event["kind"] == "end":
                 self._tell(event)
             elif event != STOP:
-                trial = self._ask()
-                if event != IDLE:
-                    self._agree(trial, event)
+                trial = self._ask(event if event != IDLE else None)
+                if event.get("values") == {}:  # lost
+                    event["values"] = as_json(trial.hyperparameters.values)
+            self._events.append(event)
 
-    def _ask(self):
-        # An identity for each trial: an oracle gives the same one its own trial again.
-        with self._first_is_default():
-            return self._oracle.create_trial(f"trial {len(self._oracle.trials)}")
+    def _ask(self, begin=None):
+        """The oracle's next trial, with the values that it had where it has begun before."""
+        oracle = self._oracle
+        # A grid begins with the defaults by itself, and must know its own first trial.
+        is_grid = isinstance(oracle, keras_tuner.oracles.GridSearchOracle)
+        suggest = oracle.populate_space if oracle.trials or is_grid else self._defaults
+
+        def populate_space(trial_id):
+            answer = suggest(trial_id)
+            if begin is None:
+                return answer
+            if is_grid and answer["status"] != TrialStatus.RUNNING:
+                oracle._ordered_ids.insert(trial_id)
+            return _as_it_began(answer, begin)
+
+        oracle.populate_space = populate_space
+        try:
+            with warnings.catch_warnings():
+                # Of a Gaussian process that few trials hardly bind.
+                warnings.filterwarnings("ignore", module=r"sklearn\.")
+                # An identity for each trial: an oracle gives the same one its own trial again.
+                return oracle.create_trial(f"trial {len(oracle.trials)}")
+        finally:
+            del oracle.populate_space
+
+    def _defaults(self, trial_id):
+        space = self._oracle.get_space()
+        values = {hp.name: hp.default for hp in space.space if space.is_active(hp)}
+        return {"status": TrialStatus.RUNNING, "values": values}
 
     def _tell(self, end):
         """Tells the oracle how a trial has ended."""
         oracle, trial_id = self._oracle, end["trial"]
         if end["status"] == TrialStatus.COMPLETED:
             oracle.update_trial(trial_id, end["metrics"], end["step"])
-        hyperparameters = keras_tuner.HyperParameters.from_config(end["hyperparameters"])
-        trial = Trial(hyperparameters, trial_id, end["status"], end["message"])
-        oracle.end_trial(trial)
+        # A copy: `from_config` changes what it is given.
+        config = copy.deepcopy(end["hyperparameters"])
+        hyperparameters = keras_tuner.HyperParameters.from_config(config)
+        oracle.end_trial(Trial(hyperparameters, trial_id, end["status"], end["message"]))
 
-    def _agree(self, trial, begin):
-        """Gives the oracle the values that a trial had, where it suggests others now."""
-        trial_id, values = begin["trial"], begin["values"]
-        if trial.trial_id == trial_id and dict(trial.hyperparameters.values) == values:
-            return
+
+def _key(event):
+    return event["kind"], event.get("trial")
+
+
+def _as_it_began(answer, begin):
+    """An oracle's answer with the values that the trial had; warns where it suggests others."""
+    values, suggested = begin["values"], answer.get("values") or {}
+    # keras-tuner draws what an oracle leaves out, without a seed.
+    same = all(values.get(name, value) == value for name, value in suggested.items())
+    if not same or answer["status"] != TrialStatus.RUNNING:
         warn_caller(
-            f"The tuner suggests other hyperparameters for trial {trial_id} than it did; those of "
-            "then are used. Does it draw random numbers without its seed?"
+            f"The tuner suggests other hyperparameters for trial {begin['trial']} than it did; "
+            "those of then are used. Does it draw random numbers without its seed?"
         )
-        hyperparameters = self._oracle.get_space()
-        hyperparameters.values = dict(values)
-        forced = Trial(hyperparameters, trial_id, TrialStatus.RUNNING)
-        self._oracle.trials[trial_id] = forced
-        self._oracle.ongoing_trials[f"trial {trial_id}"] = forced
-
-    @contextlib.contextmanager
-    def _first_is_default(self) -> Iterator[None]:
-        oracle = self._oracle
-        # A grid begins with the defaults by itself, and must know its own first trial.
-        if oracle.trials or isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
-            yield
-            return
-        space = oracle.get_space()
-        values = {hp.name: hp.default for hp in space.space if space.is_active(hp)}
-        answer = {"status": TrialStatus.RUNNING, "values": values}
-        oracle.populate_space = lambda trial_id: answer
-        try:
-            yield
-        finally:
-            del oracle.populate_space
+    return {"status": TrialStatus.RUNNING, "values": dict(values or suggested)}
 
 
 def running_trials(events: list[dict[str, Any]]) -> list[str]:

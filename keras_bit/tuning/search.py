@@ -15,13 +15,22 @@ from keras_bit.core.text import announce
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.hyperrule.callback import DEFAULT_EPOCHS
 from keras_bit.hyperrule.rule import HyperRule
+from keras_bit.training.resolve import check_arguments
 from keras_bit.tuning.hypermodel import HyperBiT
 from keras_bit.tuning.report import write_study
 from keras_bit.tuning.space import make_space
 from keras_bit.tuning.study import Study
 from keras_bit.tuning.study_folder import StudyFolder, check_search_output
 from keras_bit.tuning.trials import SearchResult
-from keras_bit.tuning.tuners import CHIEF, WORKER, make_tuner, processes_of_search
+from keras_bit.tuning.tuners import (
+    CHIEF,
+    WORKER,
+    check_role,
+    make_tuner,
+    own_workers,
+    processes_of_search,
+    role_in_search,
+)
 
 
 def search(
@@ -113,6 +122,7 @@ def search(
         "hours": None if hours is None else check_positive_number("hours", hours),
     }
     overwrite = check_boolean("overwrite", overwrite)
+    check_role(role_in_search(), output, overwrite)
     hypermodel = data
     if not isinstance(hypermodel, HyperBiT):
         hypermodel = HyperBiT(data, rule, epochs=epochs, **decisions)
@@ -128,13 +138,16 @@ def search(
             f"space={space!r}, tuner={tuner!r}. Give the tuner `hyperparameters`."
         )
     chosen = make_space(space, hypermodel.rule, hypermodel.plan.preset)
+    _check_values(hypermodel, chosen)
     with _folder(output, overwrite) as folder, processes_of_search() as role:
         with hypermodel.traced_once(), tempfile.TemporaryDirectory() as scratch:
             made = make_tuner(tuner, hypermodel, objective, chosen, folder.path, scratch)
             study = Study(made, folder, verbose=verbose, **numbers)
             study.open()
+            if role is not None:
+                folder.check_locks()
             if role == CHIEF:
-                study.wait()
+                study.wait(own_workers())
             else:
                 study.run(callbacks)
             result = study.result(None if output is None else folder.path)
@@ -142,6 +155,16 @@ def search(
             write_study(folder.path, result)
     announce(result.verdict, verbose)
     return result
+
+
+def _check_values(hypermodel, space):
+    """Raises where a run cannot have one of the values to try."""
+    for parameter in space.space:
+        for value in getattr(parameter, "values", ()):
+            hp = space.copy()
+            hp.values[parameter.name] = value
+            hypermodel.rule_for(hp)
+            check_arguments(**hypermodel.decisions_for(hp))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras_tuner
 
 from keras_bit.hyperrule.rule import HyperRule
+from keras_bit.training.resolve import MIN_EDGE
 
 DEFAULT_SPACE = ("rate", "length", "mixup")
 LARGEST_STEP = 8  # of crop sizes in pixels
@@ -26,11 +27,14 @@ class Hyperparameter(NamedTuple):
 def hyperparameters(rule: HyperRule, preset: str | None) -> dict[str, Hyperparameter]:
     """Returns the hyperparameters around a rule, by the short names of `search`."""
     alpha, warmup = rule.mixup_alpha, rule.warmup_steps > 0
+    crops = tuple(
+        f for f in (0.75, 1.0, 1.25) if f * rule.crop_size >= min(MIN_EDGE, rule.crop_size)
+    )
     return {
         "rate": Hyperparameter("learning_rate_factor", (0.3, 1.0, 3.0), 1.0),
         "length": Hyperparameter("schedule_factor", (0.5, 1.0, 2.0), 1.0),
         "mixup": Hyperparameter("mixup_alpha", tuple(sorted({0.0, 0.1, alpha})), alpha),
-        "crop": Hyperparameter("crop_factor", (0.75, 1.0, 1.25), 1.0),
+        "crop": Hyperparameter("crop_factor", crops, 1.0),
         "batch": Hyperparameter("batch_factor", (0.5, 1.0, 2.0), 1.0),
         "warmup": Hyperparameter("warmup", (False, True), warmup),
         "preset": Hyperparameter("preset", None, preset),
@@ -93,8 +97,8 @@ def changed_rule(rule: HyperRule, values: Mapping[str, Any]) -> HyperRule:
 
 
 def changed_decisions(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a trial's values decide beside the rule, as arguments of `keras_bit.plan`."""
-    names = ("preset", "frozen_blocks", "weight_decay", "dropout")
+    """Returns what a trial's values change of a plan beside rule and network."""
+    names = ("frozen_blocks", "weight_decay", "dropout")
     return {name: values[name] for name in names if name in values}
 
 

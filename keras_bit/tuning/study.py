@@ -19,11 +19,15 @@ from keras_bit.tuning.hypermodel import HyperBiT
 from keras_bit.tuning.oracle import POLL_SECONDS, STOP, StudyOracle, needed_weights
 from keras_bit.tuning.study_folder import StudyFolder
 from keras_bit.tuning.trials import COMPLETED, FAILED, RUNNING, SearchResult, SearchTrial
-from keras_bit.tuning.tuners import describe_tuner
+from keras_bit.tuning.tuners import CHIEF, Workers, describe_tuner
 
 CANDIDATES = 2  # trials that are compared with the rule
 # Weights with momentum: the best epoch, and two checkpoints with a third being written.
 COPIES_OF_TRIAL = 4
+
+
+class UntrainableRuleError(RuntimeError):
+    """The rule of a search cannot be trained."""
 
 
 class Study:
@@ -87,10 +91,30 @@ class Study:
         finally:
             self.oracle.close()
 
-    def wait(self) -> None:
-        """Waits until other processes have done everything."""
-        while self._folder.events()[-1:] != [STOP] or self._missing_repeats():
-            time.sleep(POLL_SECONDS)
+    def wait(self, workers: Workers | None = None) -> None:
+        """Waits until other processes have done everything, and announces what they have done.
+
+        Args:
+            workers: Those that say themselves when they are done; by default the folder tells.
+        """
+        # One that had stopped may have more to do now: then a further trial begins, for others.
+        if self._folder.events()[-1:] == [STOP]:
+            self.oracle.create_trial(CHIEF)
+            self.oracle.close()
+        if self._has_stopped():
+            return
+        announced = set(self._outcomes())
+        if workers is None:
+            announce(f"Waiting for workers in {self._folder.path}.", self._verbose)
+        is_over = False
+        while not is_over:
+            is_over = workers.have_ended() if workers else self._has_stopped()
+            for outcome in self._outcomes():
+                if outcome not in announced:
+                    announced.add(outcome)
+                    announce(outcome, self._verbose)
+            if not is_over:
+                time.sleep(POLL_SECONDS)
 
     def trials(self) -> tuple[SearchTrial, ...]:
         """Returns all trials so far."""
@@ -165,7 +189,7 @@ class Study:
         is_complete = trial.status == "COMPLETED"
         reason = "" if is_complete else _reason(trial.message)
         if trial.trial_id == _trial_name(0) and not is_complete:
-            raise RuntimeError(f"The rule itself cannot be trained: {reason}")
+            raise UntrainableRuleError(f"The rule itself cannot be trained: {reason}")
         hp = self._hyperparameters(values)
         return {
             "number": int(trial.trial_id),
@@ -182,15 +206,27 @@ class Study:
         trials = self.trials()
         [trial] = [trial for trial in trials if trial.number == int(trial_id)]
         self._drop_weights(trials)
-        outcome = (
-            f"{self.objective.name} {trial.score:.4f}"
-            if trial.status == COMPLETED
-            else trial.reason
-        )
-        announce(
-            f"Trial {trial.number}: {outcome}, {trial.seconds:.0f} s ({describe(trial.values)})",
-            self._verbose,
-        )
+        announce(self._outcome(trial), self._verbose)
+
+    def _outcome(self, trial):
+        score = f"{self.objective.name} {trial.score:.4f}" if trial.status == COMPLETED else ""
+        what = f"{score or trial.reason}, {trial.seconds:.0f} s"
+        return f"Trial {trial.number}: {what} ({describe(trial.values)})"
+
+    def _outcome_again(self, number, seed, score):
+        return f"Trial {number} again, seed {seed}: {self.objective.name} {score:.4f}"
+
+    def _outcomes(self):
+        """A line for each run that has ended."""
+        trials = self.trials()
+        lines = [self._outcome(trial) for trial in trials if trial.status != RUNNING]
+        for trial in trials:
+            again = trial.repeats.items()
+            lines += [self._outcome_again(trial.number, seed, score) for seed, score in again]
+        return lines
+
+    def _has_stopped(self):
+        return self._folder.events()[-1:] == [STOP] and not self._missing_repeats()
 
     def _drop_weights(self, trials):
         """Removes weights that nobody needs any more."""
@@ -256,11 +292,7 @@ class Study:
             outcome = {"score": None, "reason": str(error)}
         shutil.rmtree(folder, ignore_errors=True)
         if outcome["score"] is not None:
-            announce(
-                f"Trial {trial.number} again, seed {seed}: {self.objective.name} "
-                f"{outcome['score']:.4f}",
-                self._verbose,
-            )
+            announce(self._outcome_again(trial.number, seed, outcome["score"]), self._verbose)
         return outcome
 
     def _comparisons(self, trials):
@@ -332,7 +364,9 @@ def _repeat_name(number, seed):
 
 
 def _reason(message):
-    """The last line of a traceback, without the name of the error."""
-    lines = (message or "").strip().splitlines()
-    last = lines[-1] if lines else "it was not run"
-    return re.sub(r"^[\w.]+(Error|Exception): ", "", last)
+    """What a traceback says in the end, in a line, and without what Keras writes around it."""
+    error = (message or "it was not run").split("Traceback (most recent call last):")[-1].strip()
+    named = re.split(r"^[\w.]+(?:Error|Exception): ", error, flags=re.MULTILINE)
+    of_keras = re.search(r"\x1b\[1m(.+?)\x1b\[0m", error, re.DOTALL)
+    lines = (of_keras[1] if of_keras else named[-1]).strip().splitlines()
+    return lines[0 if of_keras or len(named) > 1 else -1]

@@ -1,14 +1,17 @@
 """The folder of a search: what happened in it, and the results of its trials."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from keras_bit.checkpoints.settings import as_json, differences, list_differences
-from keras_bit.core.files import read_json, wrap_read_errors, write_json
+from keras_bit.core.files import crc32c, read_json, wrap_read_errors, write_json
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.core.warn import warn_caller
 
@@ -19,7 +22,7 @@ REPEATS_FOLDER = "repeats"
 LOCKS_FOLDER = ".locks"
 OUTCOME = ("trials.csv", "best_rule.json", "study.html", "study")
 FORMAT_VERSION = 1
-_FOLDERS = (TRIALS_FOLDER, REPEATS_FOLDER, LOCKS_FOLDER)
+_FOLDERS = (TRIALS_FOLDER, REPEATS_FOLDER, LOCKS_FOLDER, ".workers")
 
 
 class StudyFolder:
@@ -51,19 +54,31 @@ class StudyFolder:
             folder.mkdir(parents=True, exist_ok=True)
         file = self.path / STUDY_FILE
         study = as_json({"format": FORMAT_VERSION, **study})
+        must = "`output` must hold an undamaged search"
+        advice = "Choose another folder, or set `overwrite` to replace it."
         with self.locked():
             if not file.exists():
-                write_json(file, study)
+                if any(self.trials.glob("*.json")):
+                    raise ValueError(f"{must}. Received: {file}, which is missing. {advice}")
+                _write(file, study)
                 return False
-        with wrap_read_errors(file, "`output` must hold an undamaged search", advice=""):
-            found = read_json(file)
+        with wrap_read_errors(file, must, advice):
+            found = _read(file)
         if differing := differences(found, study):
             raise ValueError(
                 f"A search must resume with what it began with. Received: output={self.path}, "
-                f"which holds another one ({list_differences(differing)}). Choose another folder, "
-                "or set `overwrite` to replace it."
+                f"which holds another one ({list_differences(differing)}). {advice}"
             )
         return True
+
+    def check_locks(self) -> None:
+        """Raises where several processes could not tell who runs which trial."""
+        with exclusive_lock(self._locks / "events", lambda: None) as has_locks:
+            if not has_locks:
+                raise OSError(
+                    "`output` must lie on a disk with file locks where several processes search. "
+                    f"Received: output={self.path}. Choose another disk, or search in one process."
+                )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -71,7 +86,7 @@ class StudyFolder:
         with exclusive_lock(self._locks / "events", lambda: None):
             yield
 
-    def claim(self, name: str) -> contextlib.AbstractContextManager | None:
+    def claim(self, name: str) -> contextlib.ExitStack | None:
         """Returns the held lock of a piece of work, or `None` where another process holds it."""
         stack = contextlib.ExitStack()
         try:
@@ -87,27 +102,22 @@ class StudyFolder:
             return []
         try:
             with wrap_read_errors(path, "A search resumes from a whole list of events", advice=""):
-                events = read_json(path)
-                if not all(event["kind"] in ("begin", "end", "idle", "stop") for event in events):
-                    raise ValueError("unknown events")
-                return events
+                return _read(path)["events"]
         except ValueError as error:
             warn_caller(f"{error} It is made again from the trials' own files.")
-            events = self._events_of_trials()
-            write_json(path, events)
-            return events
+            return self._events_of_trials()
 
     def write_events(self, events: list[dict[str, Any]]) -> None:
         """Replaces the list of what happened; only under `locked`."""
-        write_json(self.trials / EVENTS_FILE, as_json(events))
+        _write(self.trials / EVENTS_FILE, {"events": events})
 
     def read_trial(self, trial_id: str) -> dict[str, Any] | None:
         """Returns the result of a trial, or `None` where it is missing or damaged."""
-        return self._read(self.trials / f"{trial_id}.json")
+        return self._read_result(self.trials / f"{trial_id}.json")
 
     def write_trial(self, trial_id: str, content: dict[str, Any]) -> None:
         """Writes the result of a trial."""
-        write_json(self.trials / f"{trial_id}.json", as_json(content))
+        _write(self.trials / f"{trial_id}.json", content)
 
     def trial_folder(self, trial_id: str) -> pathlib.Path:
         """Returns the folder of a trial's weights and checkpoints."""
@@ -115,35 +125,55 @@ class StudyFolder:
 
     def read_repeat(self, name: str) -> dict[str, Any] | None:
         """Returns the result of a run with another seed, or `None`."""
-        return self._read(self.repeats / f"{name}.json")
+        return self._read_result(self.repeats / f"{name}.json")
 
     def write_repeat(self, name: str, content: dict[str, Any]) -> None:
         """Writes the result of a run with another seed."""
-        write_json(self.repeats / f"{name}.json", as_json(content))
+        _write(self.repeats / f"{name}.json", content)
 
-    def _read(self, path):
+    def _read_result(self, path):
         if not path.exists():
             return None
         try:
             with wrap_read_errors(path, "The result of a trial must be whole", advice=""):
-                content = read_json(path)
-                if not isinstance(content, dict):
-                    raise ValueError("no result")
-                return content
+                return _read(path)
         except ValueError as error:
             damaged = path.with_name(f"{path.name}.damaged")
-            path.replace(damaged)
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                path.replace(damaged)
             warn_caller(f"{error} It lies in {damaged} now.")
             return None
 
     def _events_of_trials(self):
-        """Begins and ends as far as the trials' own files tell, one trial after the other."""
-        events = []
-        for path in sorted(self.trials.glob("[0-9]*.json")):
-            content = self._read(path)
-            if content and "end" in content:
-                events += [content["begin"], content["end"]]
-        return events
+        """Begins and ends by their time; a trial without a file has begun, with unknown values."""
+        files = [path for path in self.trials.glob("*.json") if path.stem.isdecimal()]
+        read = {int(path.stem): self._read_result(path) for path in files}
+        contents = {number: content for number, content in read.items() if content}
+        events: list[dict[str, Any]] = []
+        following = 0.0
+        for number in reversed(range(max(contents, default=-1) + 1)):
+            lost = {"kind": "begin", "trial": f"{number:04}", "values": {}, "time": following}
+            content = contents.get(number, {"begin": lost})
+            events = [content[kind] for kind in ("begin", "end") if kind in content] + events
+            following = content["begin"]["time"]
+        return sorted(events, key=lambda event: event["time"])
+
+
+def _write(path, content):
+    content = as_json(content)
+    write_json(path, {"crc32c": _checksum(content), **content})
+
+
+def _read(path):
+    content = read_json(path)
+    if not isinstance(content, dict) or content.pop("crc32c", None) != _checksum(content):
+        raise ValueError("it has another checksum than it states")
+    return content
+
+
+def _checksum(content):
+    text = json.dumps(content, sort_keys=True)
+    return f"{crc32c(np.frombuffer(text.encode(), 'uint8')):08x}"
 
 
 def check_search_output(output: str | os.PathLike, overwrite: bool) -> None:
@@ -160,13 +190,17 @@ def check_search_output(output: str | os.PathLike, overwrite: bool) -> None:
         raise NotADirectoryError(f"`output` must be a folder. Received: output={path}, a file")
     if not path.exists():
         return
-    if overwrite and (path / STUDY_FILE).exists():
-        for name in (STUDY_FILE, *_FOLDERS, *OUTCOME):
+    is_search = (path / STUDY_FILE).exists() or (path / TRIALS_FOLDER / EVENTS_FILE).exists()
+    if overwrite and is_search:
+        for name in (*OUTCOME, *_FOLDERS, STUDY_FILE):  # the file last: it says what the rest is
             if (path / name).is_dir():
                 shutil.rmtree(path / name)
             else:
                 (path / name).unlink(missing_ok=True)
-    others = [each for each in path.iterdir() if each.name not in _FOLDERS]
+        return
+    # A search that was killed as it began may have left the part of a file.
+    ours = (*_FOLDERS, f".{STUDY_FILE}.part")
+    others = [each for each in path.iterdir() if each.name not in ours]
     if others and not (path / STUDY_FILE).exists():
         raise FileExistsError(
             "`output` must be an empty or new folder, or hold a search. Received: "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_tuner
+import numpy as np
 
 from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.checkpoints.files import remove_checkpoints
@@ -24,6 +25,8 @@ from keras_bit.training.memory import FLOAT32_SIZE
 from keras_bit.training.progress import Progress
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from keras_bit.tuning.hypermodel import HyperBiT
 
 LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "updates")
@@ -245,6 +248,13 @@ class TunerCallbacks:
             )
         if names and not self.has_users:
             check_objective(self._oracle.objective, names)
+
+
+def right_images(model: keras.Model, test: "tf.data.Dataset") -> str:
+    """Which test images a model has right, as a string of 0 and 1."""
+    labels = np.concatenate([labels for _, labels in test.as_numpy_iterator()])
+    answers = model.predict(test, verbose=0)
+    return "".join(map(str, (answers.argmax(1) == labels.argmax(1)).astype(int)))
 
 
 def check_fit_arguments(args: tuple, kwargs: dict, epochs: int | None, most: int) -> None:

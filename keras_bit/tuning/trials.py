@@ -17,8 +17,8 @@ class SearchTrial:
         number: 0 for the rule itself, then in the order in which they began.
         values: The hyperparameters that were searched, by name.
         rule: The `keras_bit.HyperRule` that the trial was trained with.
-        decisions: What else it decides, as arguments of `keras_bit.plan`: `preset`,
-            `frozen_blocks`, `weight_decay`, `dropout`, as far as they were searched.
+        decisions: What else it decides, as arguments of `keras_bit.plan`, such as `preset` and
+            `frozen_blocks`.
         status: `"running"`, `"completed"` or `"failed"`.
         score: The objective's best value over the epochs, `None` unless completed.
         seconds: Of training and validation, without interruptions.

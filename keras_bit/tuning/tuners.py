@@ -1,11 +1,12 @@
 """The tuners of keras-tuner for a search."""
 
 import contextlib
+import contextvars
 import inspect
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import keras_tuner
 
@@ -22,6 +23,16 @@ ENDLESS = 10**6  # trials and iterations: the search ends by itself
 ADDRESS_VARIABLE = "KERASTUNER_ORACLE_IP"
 ID_VARIABLE = "KERASTUNER_TUNER_ID"
 CHIEF, WORKER = "chief", "worker"
+
+
+class Workers(Protocol):
+    """Processes that do the work of a search."""
+
+    def have_ended(self) -> bool:
+        """Whether all is done, called every half second; raises where nobody is left to do it."""
+
+
+_workers: contextvars.ContextVar[Workers | None] = contextvars.ContextVar("workers", default=None)
 
 
 def make_tuner(
@@ -94,16 +105,55 @@ def describe_tuner(tuner: keras_tuner.Tuner) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def chief_of(workers: Workers) -> Iterator[None]:
+    """Makes `keras_bit.search` in this context the chief of `workers`: it waits for them."""
+    token = _workers.set(workers)
+    try:
+        yield
+    finally:
+        _workers.reset(token)
+
+
+def own_workers() -> Workers | None:
+    """Returns the workers of `chief_of`; `None` where there are none, or the user starts them."""
+    return _workers.get()
+
+
+def role_in_search() -> str | None:
+    """Returns whether keras-tuner's variables make this process the `CHIEF` or a `WORKER`."""
+    if own_workers():
+        return CHIEF
+    if ADDRESS_VARIABLE not in os.environ:
+        return None
+    return CHIEF if CHIEF in os.environ.get(ID_VARIABLE, "") else WORKER
+
+
+def check_role(role: str | None, output: str | os.PathLike | None, overwrite: bool) -> None:
+    """Raises where the processes of a search would not find, or would remove, what they share."""
+    if role is None:
+        return
+    received = f"{ID_VARIABLE}={os.environ.get(ID_VARIABLE)}" if own_workers() is None else role
+    if output is None:
+        raise ValueError(
+            "`output` must be a folder that the processes of a search share. Received: "
+            f"output=None with {received}."
+        )
+    if overwrite and role == WORKER:
+        raise ValueError(
+            "`overwrite` must be set in the chief alone, before the workers start. Received: "
+            f"overwrite=True with {received}."
+        )
+
+
+@contextlib.contextmanager
 def processes_of_search() -> Iterator[str | None]:
-    """Yields whether keras-tuner's variables make this process the `CHIEF` or a `WORKER`.
+    """Yields `role_in_search()`.
 
     The processes of a search share a folder: within this context keras-tuner, which would have
     workers ask their chief over the network, does not see the variables.
     """
+    role = role_in_search()
     address = os.environ.pop(ADDRESS_VARIABLE, None)
-    role = None
-    if address is not None:
-        role = CHIEF if "chief" in os.environ.get(ID_VARIABLE, "") else WORKER
     try:
         yield role
     finally:

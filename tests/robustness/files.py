@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import tarfile
+import warnings
 
 import numpy as np
 from PIL import Image
@@ -20,16 +21,20 @@ from keras_bit import (
     predict_files,
 )
 from keras_bit.checkpoints.files import write_checkpoint
+from keras_bit.core.files import write_json
 from keras_bit.data.cache import cache_images
 from keras_bit.data.images import decode_image, read_image_size, try_read
 from keras_bit.evaluation.predict import SavedRun
 from keras_bit.hyperrule.rule import HyperRule
+from keras_bit.training.rule_files import read_rule_file
+from keras_bit.tuning.study_folder import StudyFolder
 from keras_bit.weights import read_weights
 from keras_bit.weights.architecture import architecture_of
 from keras_bit.weights.assign import check_fit
 from keras_bit.weights.fetch import cache_path, fetch
 from keras_bit.weights.fetch.mirror import STORE
 from tests.robustness import bombs
+from tests.tuning.formula import Worker, scores
 from tests.weight_files import random_arrays, save_npz, shapes_of
 from tests.weights.saved_model.modules import (
     authors_name,
@@ -310,3 +315,56 @@ def part_bombs():
         yield f"all of {value}", f"{{{text}}}".encode()
         url = f'"url": "{STORE}/BiT.npz", "last_modified": "x"'
         yield f"sizes of {value}", f"{{{text}, {url}}}".encode()
+
+
+# Searches: what happened in them is found however the file is damaged, or it is named.
+
+
+def make_search(folder, name):
+    Worker(folder / "search", limit=3).search()
+    StudyFolder(folder / "search").write_repeat("0000-1", {"score": 0.5, "right": "0110"})
+    return folder / "search" / name
+
+
+def read_search(path):
+    """What happened, with the result of a trial and of a repetition, which may be lost."""
+    folder = path.parent if path.name == "study.json" else path.parent.parent
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        worker = Worker(folder, limit=3)
+        worker.search()
+        results = {name: worker.folder.read_trial(name) for name in ("0000", "0001", "0002")}
+        repeated = worker.folder.read_repeat("0000-1")
+    assert not worker.ran
+    lost = [name for name, result in {**results, "0000-1": repeated}.items() if result is None]
+    assert lost in ([], [path.stem])
+    warned = [str(each.message) for each in caught if each.category is UserWarning]
+    assert all(str(path) in message and "\n" not in message for message in warned)
+    assert warned or not lost
+    for result in results.values():
+        assert result is None or result["score"] == result["end"]["metrics"]["score"]
+    assert repeated in (None, {"score": 0.5, "right": "0110"})
+    return scores(folder)
+
+
+# Rules for `--rule`.
+
+
+def make_rule(folder):
+    rule = HyperRule((40, 36), 48, 16, mixup_alpha=0.3)
+    decisions = {"preset": "m-r50x1", "frozen_blocks": 2, "weight_decay": 0.1, "dropout": 0.5}
+    write_json(folder / "best_rule.json", {"config": rule.get_config(), "decisions": decisions})
+    return folder / "best_rule.json"
+
+
+def read_rule(path):
+    return read_rule_file(path, {})
+
+
+def is_a_rule(value, good):
+    plain = {name: type(each) for name, each in value.items() if name != "rule"}
+    numbers = (int, float)
+    return isinstance(value["rule"], HyperRule) and all(
+        kind in (numbers if name in ("weight_decay", "dropout") else (type(good[name]),))
+        for name, kind in plain.items()
+    )

@@ -123,4 +123,20 @@ def repaired():
     }
 
 
-KINDS = weights() | images() | runs() | repaired()
+def searches():
+    """What a search leaves, and the rule that it hands on."""
+    names = ("study.json", "trials/events.json", "trials/0000.json", "repeats/0000-1.json")
+    found = {
+        f"search, {name}": Kind(
+            partial(files.make_search, name=name),
+            files.read_search,
+            bombs=bombs.json_bombs,
+            has_checksum=True,
+        )
+        for name in names
+    }
+    found["--rule"] = Kind(files.make_rule, files.read_rule, files.is_a_rule, bombs.json_bombs)
+    return found
+
+
+KINDS = weights() | images() | runs() | repaired() | searches()

@@ -44,7 +44,7 @@ WRONG = [
     ({"config": {**CONFIG, "batch_size": 0}}, "`batch_size` must be an integer of at least 1"),
     ({"config": {**CONFIG, "learning_rate": float("nan")}}, "`learning_rate` must be a positive"),
     ({"config": CONFIG, "decisions": []}, "its `decisions` must be among preset, frozen_blocks"),
-    ({"config": CONFIG, "decisions": {"remat": True}}, "its `decisions` must be among"),
+    ({"config": CONFIG, "decisions": {"speed": True}}, "its `decisions` must be among"),
     ({"config": CONFIG, "decisions": {"preset": 5}}, "its `preset` must be a name"),
     ({"config": CONFIG, "decisions": {"preset": " "}}, "its `preset` must be a name"),
     ({"config": CONFIG, "decisions": {"frozen_blocks": 5}}, "`frozen_blocks` must be at most 4"),

@@ -7,6 +7,8 @@ import pytest
 from keras_bit import HyperRule, ImageDataset
 from keras_bit.core.device import policy_scope
 from keras_bit.training import RunPlan
+from keras_bit.tuning import oracle as oracles
+from tests.tuning.formula import Worker
 
 UPDATES = 10
 
@@ -42,3 +44,23 @@ def quick(monkeypatch):
             return keras.Sequential(layers)
 
     monkeypatch.setattr(RunPlan, "build_classifier", build)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """An oracle is asked again at once."""
+    monkeypatch.setattr(oracles, "POLL_SECONDS", 0)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """Folders of searches that nothing interrupts, by kind."""
+    folders = {}
+
+    def run(kind):
+        if kind not in folders:
+            folders[kind] = tmp_path_factory.mktemp(kind)
+            Worker(folders[kind], kind).search()
+        return folders[kind]
+
+    return run

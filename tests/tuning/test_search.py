@@ -118,6 +118,7 @@ def test_interrupted_anywhere_it_ends_the_same(spy, tmp_path, tuner, at):
     assert outcome(resumed) == outcome(whole)
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_does_not_win(spy, tmp_path):
     def fail():
         raise FloatingPointError("The training loss has become nan by update 1.")
@@ -208,6 +209,7 @@ def test_damaged_files_are_named_and_survived(spy, tmp_path, name, text):
     assert again.verdict == whole.verdict
 
 
+@pytest.mark.slow
 def test_a_damaged_study_is_named(search, tmp_path):
     search(output=tmp_path, trials=1)
     (tmp_path / "study.json").write_text("{")
@@ -305,13 +307,17 @@ def test_an_oracle_and_a_tuner_of_ones_own(search, quick, data, rule, tmp_path):
         ({"keep": -1}, "`keep`.*-1"),
         ({"hours": 0}, "`hours`.*0"),
         ({"space": ["speed"]}, "`space` must name"),
+        ({"space": {"rate": (0.0, 1.0)}}, "`learning_rate` must be a positive"),
+        ({"space": {"frozen": (0, 5)}}, "`frozen_blocks` must be at most 4"),
+        ({"space": {"dropout": (0.0, 1.0)}}, "`dropout` must be"),
+        ({"space": {"preset": ["m-r50x1", "m-r50x7"]}}, "m-r50x7"),
         ({"output": ""}, "`output` must name a folder"),
         ({"tuner": Custom("val_loss"), "space": ["rate"]}, "`space` must not stand beside a tuner"),
         ({"overwrite": 3}, "`overwrite`"),
     ],
 )
 def test_refuses_bad_arguments(search, options, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises((ValueError, TypeError, OSError), match=message):
         search(**options)
 
 

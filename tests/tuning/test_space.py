@@ -91,3 +91,8 @@ def test_the_micro_batch_still_divides_the_batch():
 def test_what_is_decided_beside_the_rule():
     values = {"frozen_blocks": 2, "dropout": 0.5, "mixup_alpha": 0.1, "tuner/epochs": 4}
     assert changed_decisions(values) == {"frozen_blocks": 2, "dropout": 0.5}
+
+
+def test_crops_that_the_network_cannot_see_are_not_tried():
+    rule = RULE.replace(crop_size=40, resize_edge=48)
+    assert names(make_space(["crop"], rule, None))["crop_factor"] == [1.0, 1.25]
