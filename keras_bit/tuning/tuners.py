@@ -93,6 +93,9 @@ def make_tuner(
     oracle.verbose = 0
     oracle._set_project_dir(scratch, TRIALS_FOLDER)
     made.save = lambda: None
+    if hypermodel.has_own_classifier and not made.max_model_size:
+        # keras-tuner clears Keras's session first, and with it what XLA has compiled.
+        made._try_build = made._build_hypermodel
     return made
 
 

@@ -64,6 +64,7 @@ def spy(quick, data, rule):
     return make
 
 
+@pytest.mark.slow
 def test_trial_0_is_the_rule_and_the_output_tells_all(search, rule, tmp_path):
     result = search(output=tmp_path / "s")
     first = result.trials[0]
