@@ -353,7 +353,7 @@ def cost_figure(result: SearchResult) -> Any:
     total = sum(trial.written for trial in trials)
     time.set_title(f"Time: {format_time(seconds)} in all", fontsize=10)
     time.set_ylabel(unit)
-    disk.set_title(f"Weights and checkpoints: {readable_size(total)} in all", fontsize=10)
+    disk.set_title(f"Weights of best epochs: {readable_size(total)} in all", fontsize=10)
     disk.yaxis.set_major_formatter(lambda value, _: readable_size(value))
     if not total:
         disk.set_yticks([0])

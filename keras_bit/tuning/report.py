@@ -71,7 +71,7 @@ def write_study(folder: str | os.PathLike, result: SearchResult) -> None:
         ("Trials by score", "Best first; a triangle stands for a score beyond the axis."),
         ("Score against each hyperparameter", "One dot a trial; the dotted line is the rule."),
         ("Validation curves", f"{result.objective} after each epoch."),
-        ("Time and disk", "Training and validation, and weights and checkpoints as written."),
+        ("Time and disk", "Training and validation, and weights of best epochs as written."),
     )
     pictures = []
     for name, figure, texts in zip(PICTURE_FILES, drawn, described, strict=True):

@@ -27,7 +27,7 @@ class SearchTrial:
         history: Dict of lists with one value an epoch: `loss`, `accuracy`, `val_loss`,
             `val_accuracy`, `learning_rate`, `updates`.
         reason: Why it failed, `""` otherwise.
-        written: Bytes of weights and checkpoints that it wrote.
+        written: Bytes of weights that it wrote at epochs better than all before.
         repeats: The scores of further runs with other seeds, by seed; empty for most trials.
     """
 
