@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_bit.core.files import check_room, checksum, read_json, sync, wrap_read_errors
+from keras_bit.core.files import (
+    check_room,
+    checksum,
+    json_checksum,
+    read_json,
+    sync,
+    wrap_read_errors,
+)
 from keras_bit.core.warn import warn_caller
 
 FORMAT_VERSION = 1
@@ -115,7 +122,7 @@ def read_checkpoint(path: pathlib.Path) -> Saved:
         manifest = read_json(path / MANIFEST_FILE)
         if manifest["format"] != FORMAT_VERSION:
             raise ValueError(f"format {manifest['format']}, not {FORMAT_VERSION}")
-        if manifest.pop("crc32c") != _checksum_of(manifest):
+        if manifest.pop("crc32c") != json_checksum(manifest):
             raise ValueError(f"{MANIFEST_FILE} has another checksum than it states")
         for name, facts in manifest["files"].items():
             if facts != _facts(path / name):
@@ -171,7 +178,7 @@ def stored_dtype(dtype: str | np.dtype) -> np.dtype:
 def _write_manifest(scratch, content):
     files = {path.name: _facts(path) for path in sorted(scratch.iterdir())}
     manifest = {"format": FORMAT_VERSION, "files": files, "content": content}
-    text = json.dumps({"crc32c": _checksum_of(manifest), **manifest}, indent=2)
+    text = json.dumps({"crc32c": json_checksum(manifest), **manifest}, indent=2)
     path = scratch / MANIFEST_FILE
     path.write_text(text + "\n", encoding="utf-8")
     sync(path)
@@ -179,11 +186,3 @@ def _write_manifest(scratch, content):
 
 def _facts(path):
     return {"bytes": path.stat().st_size, "crc32c": checksum(path)}
-
-
-def _checksum_of(manifest):
-    """The crc32c of a manifest however its file is laid out."""
-    import google_crc32c
-
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    return f"{google_crc32c.value(text.encode()):08x}"

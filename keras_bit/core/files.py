@@ -126,6 +126,24 @@ def crc32c(array: np.ndarray) -> int:
     return google_crc32c.value(array.tobytes())
 
 
+def json_checksum(content: Any) -> str:
+    """Returns the crc32c of what JSON can hold, however its file is laid out."""
+    import google_crc32c
+
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return f"{google_crc32c.value(text.encode()):08x}"
+
+
+def check_folder_name(output: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of an output folder; raises where it is empty, or that of a file."""
+    if not os.fspath(output):
+        raise ValueError(f"`output` must name a folder. Received: output={output!r}")
+    path = pathlib.Path(output)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"`output` must be a folder. Received: output={path}, a file")
+    return path
+
+
 def write_json(path: str | os.PathLike, content: Any) -> None:
     """Writes `content` as indented JSON; a file at `path` is replaced when the new one is whole."""
     with atomic_write(path) as temporary:

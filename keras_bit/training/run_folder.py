@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from keras_bit.checkpoints.files import newest_checkpoint, remove_checkpoints
 from keras_bit.core.distribution import processes, wait_for_all
-from keras_bit.core.files import atomic_write
+from keras_bit.core.files import atomic_write, check_folder_name
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.evaluation.predict import COMPLETE_FOLDER, LABELS_FILE, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import PAGE_FILE, PICTURE_FILES, PICTURES_FOLDER
@@ -42,11 +42,7 @@ def check_output(
 
     A run that was interrupted is no such file where it is to be resumed.
     """
-    if not os.fspath(output):
-        raise ValueError(f"`output` must name a folder. Received: output={output!r}")
-    output = pathlib.Path(output)
-    if output.exists() and not output.is_dir():
-        raise NotADirectoryError(f"`output` must be a folder. Received: output={output}, a file")
+    output = check_folder_name(output)
     interrupted = _interrupted_run(output)
     if resume is True and interrupted is None:
         raise FileNotFoundError(

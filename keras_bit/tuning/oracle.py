@@ -13,7 +13,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_bit.checkpoints.settings import as_json
 from keras_bit.core.warn import warn_caller
-from keras_bit.tuning.study_folder import StudyFolder
+from keras_bit.tuning.study_folder import StudyFolder, begun_trials
 
 POLL_SECONDS = 0.5
 PATIENCE = 20  # questions to an oracle that waits where nothing runs
@@ -251,9 +251,7 @@ def _as_it_began(answer, begin):
 
 def running_trials(events: list[dict[str, Any]]) -> list[str]:
     """Returns the trials that were begun and have not ended."""
-    ended = {event["trial"] for event in events if event["kind"] == "end"}
-    begun = (event["trial"] for event in events if event["kind"] == "begin")
-    return [trial_id for trial_id in begun if trial_id not in ended]
+    return [begin["trial"] for begin, end in begun_trials(events) if end is None]
 
 
 def needed_weights(oracle: keras_tuner.Oracle, running: list[str]) -> set[str]:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from keras_bit.core.files import read_json
-from keras_bit.tuning.study_folder import EVENTS_FILE, STUDY_FILE, StudyFolder
+from keras_bit.tuning.study_folder import EVENTS_FILE, STUDY_FILE, StudyFolder, begun_trials
 from keras_bit.tuning.trials import COMPLETED, FAILED, RUNNING
 
 
@@ -77,15 +77,13 @@ class ProgressReader:
         if study is None:
             return None
         objective, direction = study["objective"]
-        ends = {event["trial"]: event for event in events if event["kind"] == "end"}
-        begins = [event for event in events if event["kind"] == "begin"]
+        begun = begun_trials(events)
         repeats, repeating = self._repeats()
         return SearchProgress(
             objective=objective,
             direction=direction,
             trials=tuple(
-                self._trial(begin, ends.get(begin["trial"]), begins[0]["values"], objective)
-                for begin in begins
+                self._trial(begin, end, begun[0][0]["values"], objective) for begin, end in begun
             ),
             repeats=repeats,
             repeating=tuple(repeating),

@@ -17,7 +17,7 @@ from keras_bit.training.memory import FLOAT32_SIZE
 from keras_bit.tuning.comparison import compare, describe, verdict
 from keras_bit.tuning.hypermodel import HyperBiT
 from keras_bit.tuning.oracle import POLL_SECONDS, STOP, StudyOracle, needed_weights
-from keras_bit.tuning.study_folder import StudyFolder
+from keras_bit.tuning.study_folder import StudyFolder, begun_trials, trial_name
 from keras_bit.tuning.trials import COMPLETED, FAILED, RUNNING, SearchResult, SearchTrial
 from keras_bit.tuning.tuners import CHIEF, Workers, describe_tuner
 
@@ -119,9 +119,7 @@ class Study:
     def trials(self) -> tuple[SearchTrial, ...]:
         """Returns all trials so far."""
         events = self._folder.events()
-        ends = {event["trial"]: event for event in events if event["kind"] == "end"}
-        begins = [event for event in events if event["kind"] == "begin"]
-        return tuple(self._trial(begin, ends.get(begin["trial"])) for begin in begins)
+        return tuple(self._trial(begin, end) for begin, end in begun_trials(events))
 
     def result(self, output: pathlib.Path | None) -> SearchResult:
         """Returns what the search has found."""
@@ -188,7 +186,7 @@ class Study:
         run, values = self.hypermodel.last_run, dict(trial.hyperparameters.values)
         is_complete = trial.status == "COMPLETED"
         reason = "" if is_complete else _reason(trial.message)
-        if trial.trial_id == _trial_name(0) and not is_complete:
+        if trial.trial_id == trial_name(0) and not is_complete:
             raise UntrainableRuleError(f"The rule itself cannot be trained: {reason}")
         hp = self._hyperparameters(values)
         return {
@@ -231,10 +229,10 @@ class Study:
     def _drop_weights(self, trials):
         """Removes weights that nobody needs any more."""
         running = self.oracle.running_trials()
-        kept = {_trial_name(trial.number) for trial in self._ranked(trials)[: self._keep]}
+        kept = {trial_name(trial.number) for trial in self._ranked(trials)[: self._keep]}
         kept |= needed_weights(self.oracle, running)
         for trial in trials:
-            name = _trial_name(trial.number)
+            name = trial_name(trial.number)
             if trial.status == RUNNING:
                 continue
             folder = self._folder.trial_folder(name)
@@ -355,12 +353,8 @@ class Study:
         return hp
 
 
-def _trial_name(number):
-    return f"{number:04}"
-
-
 def _repeat_name(number, seed):
-    return f"{_trial_name(number)}-{seed}"
+    return f"{trial_name(number)}-{seed}"
 
 
 def _reason(message):

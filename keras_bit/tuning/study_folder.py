@@ -1,17 +1,20 @@
 """The folder of a search: what happened in it, and the results of its trials."""
 
 import contextlib
-import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from keras_bit.checkpoints.settings import as_json, differences, list_differences
-from keras_bit.core.files import crc32c, read_json, wrap_read_errors, write_json
+from keras_bit.core.files import (
+    check_folder_name,
+    json_checksum,
+    read_json,
+    wrap_read_errors,
+    write_json,
+)
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.core.warn import warn_caller
 
@@ -23,6 +26,25 @@ LOCKS_FOLDER = ".locks"
 OUTCOME = ("trials.csv", "best_rule.json", "study.html", "study")
 FORMAT_VERSION = 1
 _FOLDERS = (TRIALS_FOLDER, REPEATS_FOLDER, LOCKS_FOLDER, ".workers")
+
+
+def trial_name(number: int) -> str:
+    """Returns what keras-tuner and the files call a trial.
+
+    >>> from keras_bit.tuning.study_folder import trial_name
+    >>> trial_name(3)
+    '0003'
+    """
+    return f"{number:04}"
+
+
+def begun_trials(
+    events: list[dict[str, Any]],
+) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Returns how each trial began, in their order, and how it ended, if it has."""
+    ends = {event["trial"]: event for event in events if event["kind"] == "end"}
+    begins = [event for event in events if event["kind"] == "begin"]
+    return [(begin, ends.get(begin["trial"])) for begin in begins]
 
 
 class StudyFolder:
@@ -152,7 +174,7 @@ class StudyFolder:
         events: list[dict[str, Any]] = []
         following = 0.0
         for number in reversed(range(max(contents, default=-1) + 1)):
-            lost = {"kind": "begin", "trial": f"{number:04}", "values": {}, "time": following}
+            lost = {"kind": "begin", "trial": trial_name(number), "values": {}, "time": following}
             content = contents.get(number, {"begin": lost})
             events = [content[kind] for kind in ("begin", "end") if kind in content] + events
             following = content["begin"]["time"]
@@ -161,19 +183,14 @@ class StudyFolder:
 
 def _write(path, content):
     content = as_json(content)
-    write_json(path, {"crc32c": _checksum(content), **content})
+    write_json(path, {"crc32c": json_checksum(content), **content})
 
 
 def _read(path):
     content = read_json(path)
-    if not isinstance(content, dict) or content.pop("crc32c", None) != _checksum(content):
+    if not isinstance(content, dict) or content.pop("crc32c", None) != json_checksum(content):
         raise ValueError("it has another checksum than it states")
     return content
-
-
-def _checksum(content):
-    text = json.dumps(content, sort_keys=True)
-    return f"{crc32c(np.frombuffer(text.encode(), 'uint8')):08x}"
 
 
 def check_search_output(output: str | os.PathLike, overwrite: bool) -> None:
@@ -183,11 +200,7 @@ def check_search_output(output: str | os.PathLike, overwrite: bool) -> None:
         NotADirectoryError: If it is a file.
         FileExistsError: If it holds other files and no search.
     """
-    if not os.fspath(output):
-        raise ValueError(f"`output` must name a folder. Received: output={output!r}")
-    path = pathlib.Path(output)
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"`output` must be a folder. Received: output={path}, a file")
+    path = check_folder_name(output)
     if not path.exists():
         return
     is_search = (path / STUDY_FILE).exists() or (path / TRIALS_FOLDER / EVENTS_FILE).exists()

@@ -121,7 +121,6 @@ class TrialRun:
         self.hypermodel = hypermodel
         self.hp = hp
         self.seed = seed
-        self.epochs = epochs
         self.verbose = verbose
         self.folder = folder
         self.history: dict[str, list] = {}

@@ -25,7 +25,6 @@ from tests.tuning.formula import (
 
 pytestmark = [
     pytest.mark.usefixtures("no_waiting"),
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
 
 
