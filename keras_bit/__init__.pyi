@@ -3,11 +3,15 @@ from .data import Augment as Augment
 from .data import ImageDataset as ImageDataset
 from .data import cats_vs_dogs as cats_vs_dogs
 from .data import digits as digits
+from .data import hugging_face_images as hugging_face_images
 from .data import image_folder as image_folder
+from .data import image_table as image_table
 from .data import pipelines as pipelines
 from .data import tfds_images as tfds_images
 from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate
 from .evaluation import predict_files as predict_files
+from .exporters import export as export
 from .hyperrule import HyperRule as HyperRule
 from .hyperrule import HyperRuleSchedule as HyperRuleSchedule
 from .hyperrule import fit_hyperrule as fit_hyperrule

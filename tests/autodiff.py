@@ -16,10 +16,10 @@ def gradients(function, arguments, order=1, compiled=False):
         function: Takes the arguments as tensors.
         arguments: Tuple of arrays.
         order: 2 for those of the sum of all squared gradients.
-        compiled: Whether to trace and compile first.
+        compiled: Whether to trace and compile first, but on PyTorch.
     """
-    jax = keras.backend.backend() == "jax"
-    found = (_with_jax if jax else _with_tensorflow)(function, arguments, order, compiled)
+    with_backend = {"jax": _with_jax, "tensorflow": _with_tensorflow, "torch": _with_torch}
+    found = with_backend[keras.backend.backend()](function, arguments, order, compiled)
     return [as_numpy(gradient) for gradient in found]
 
 
@@ -57,6 +57,17 @@ def _with_tensorflow(function, arguments, order, compiled):
         function = functools.partial(_norm_of, functools.partial(gradient, function))
     gradient = functools.partial(gradient, function)
     return (tf.function(gradient) if compiled else gradient)(*map(tf.constant, arguments))
+
+
+def _with_torch(function, arguments, order, compiled):
+    import torch
+
+    def gradient(function, *arguments):
+        return torch.autograd.grad(function(*arguments), arguments, create_graph=order == 2)
+
+    if order == 2:
+        function = functools.partial(_norm_of, functools.partial(gradient, function))
+    return gradient(function, *(torch.tensor(a, requires_grad=True) for a in arguments))
 
 
 def _norm_of(gradient, *arguments):

@@ -7,6 +7,11 @@ import keras
 import numpy as np
 import pytest
 
+ON_TORCH = keras.backend.backend() == "torch"
+# Keras refuses several steps at a call there; `torch.compile` of a step takes the better part of a
+# minute, and then is Keras's own.
+not_on_torch = pytest.mark.skipif(ON_TORCH, reason="Keras on PyTorch runs single, eager steps")
+
 
 def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -14,6 +14,7 @@ HEAVY = (
     "tensorflow_hub",
     "tensorflow_probability",
     "tensorflow_datasets",
+    "datasets",
     "tf_keras",
     "keras_tuner",
     "matplotlib",
@@ -40,7 +41,9 @@ WRONG_IMPORTS = {
     "Inside training": ("training/memory.py", "keras_bit.training.plan"),
     "Inside checkpoints": ("checkpoints/files.py", "keras_bit.checkpoints.callback"),
     "Inside pretraining": ("pretraining/families/draws.py", "keras_bit.pretraining.dataset"),
+    "Inside exporters": ("exporters/contents.py", "keras_bit.exporters.export"),
     "Inside tuning": ("tuning/trials.py", "keras_bit.tuning.study"),
+    "Inside serving": ("serving/classify.py", "keras_bit.serving.app"),
     "Inside cli": ("cli/options.py", "keras_bit.cli.plan"),
 }
 

@@ -17,11 +17,14 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_examples_run(code, tmp_path, monkeypatch):
     """As printed, but for the size of the network and the length of the schedule."""
+    rows = ["file,tags"]
     for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for number in range(10):
             pixels = np.full((40, 50, 3), color, "uint8") + np.uint8(number)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+            rows.append(f"photos/{label}/{number}.png,{label}|{('even', 'odd')[number % 2]}")
+    (tmp_path / "photos.csv").write_text("\n".join(rows))
 
     def small(name, **options):
         return keras_bit.BiTBackbone(depth=(1, 1, 1, 1), width=0.125, **options)

@@ -9,10 +9,11 @@ from typing import Any
 
 import keras
 
-from keras_bit.checkpoints.environment import environment
+from keras_bit.checkpoints.environment import environment, restore_random_state
 from keras_bit.checkpoints.files import BackgroundWriter, Saved, newest_checkpoint
 from keras_bit.checkpoints.settings import (
     as_json,
+    check_epochs,
     check_same_start,
     differences,
     list_differences,
@@ -47,7 +48,7 @@ PAUSE = 20
 class Checkpoint(keras.callbacks.Callback):
     """Saves the state of training, and resumes from it: the result is that of one run to the end.
 
-    Stands beside `keras_bit.fit_hyperrule` or alone in any `model.fit`, with TensorFlow and JAX:
+    Stands beside `keras_bit.fit_hyperrule` or alone in any `model.fit`, with every backend:
 
     ```python
     import tempfile
@@ -150,6 +151,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._batches_before = 0  # that the epochs before this one took
         self._is_in_step = False
         self._at_end_of_steps: Metrics | None = None
+        self._random_state: list[Any] = []  # to restore where the steps that are done end
         self._last_save = (0, 0.0)  # after how many batches, and when
 
     @property
@@ -184,6 +186,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._is_in_step, self._at_end_of_steps, self._begun_with = False, None, []
         self._resumed = self.find()
         check_same_start(self.folder, self._resumed)
+        check_epochs(self.params.get("steps"), self._accumulation, self._is_positioned)
+        self._random_state = arrays_of(self._resumed, "random") if self._resumed else []
         if self._resumed:
             self._resume(self._resumed)
         self._last_save = (self._batches_before + self._batch, time.monotonic())
@@ -198,6 +202,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if not skipped_steps(self._model):  # not `self.model`: see `_save_if_due`
             self._batch, self._is_in_step = batch, False
+            restore_random_state(self._random_state)
             self._save_if_due()
             self._is_in_step = True
         elif self._signals.received:
@@ -208,6 +213,7 @@ class Checkpoint(keras.callbacks.Callback):
             return  # `evaluate` by itself
         # All steps of the epoch are done; validation is going to use the metrics again.
         self._finish_steps()
+        restore_random_state(self._random_state)
         self._at_end_of_steps = Metrics.of(self.model)
         self._save_if_due()
 

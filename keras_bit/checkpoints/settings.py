@@ -4,6 +4,8 @@ import json
 import pathlib
 from typing import Any
 
+import keras
+
 from keras_bit.core.distribution import gather
 from keras_bit.core.text import list_some
 
@@ -64,6 +66,19 @@ def refuse(path: pathlib.Path, found: list[str]) -> None:
             "A run must resume with what it began with. Received: another model or other settings "
             f"than {path} was made with ({list_differences(found)}). Choose another folder, or "
             "remove this one to start again."
+        )
+
+
+def check_epochs(steps: int | None, accumulation: int, is_positioned: bool) -> None:
+    """Raises on PyTorch where an epoch may begin within an update.
+
+    To resume there, batches are dropped before its first step; Keras hands out single ones.
+    """
+    if is_positioned and steps and steps % accumulation and keras.backend.backend() == "torch":
+        raise ValueError(
+            "With PyTorch `steps_per_epoch` must be a multiple of the accumulation steps, or the "
+            f"run could not resume. Received: steps_per_epoch={steps}, {accumulation} accumulation "
+            f"steps for every update. Set it to {steps - steps % accumulation + accumulation}."
         )
 
 

@@ -7,15 +7,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_bit.checkpoints.environment import random_state
 from keras_bit.checkpoints.files import Saved, stored_dtype
 from keras_bit.checkpoints.settings import refuse
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Metrics:
-    """The metrics of a model: their variables, and what they say."""
+    """The metrics of a model: their variables, with the random state then, and what they say."""
 
-    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=random_state)
     logs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -25,7 +26,7 @@ class Metrics:
             name: np.asarray(keras.ops.convert_to_numpy(value)).tolist()
             for name, value in model.get_metrics_result().items()
         }
-        return cls(named_arrays(model.metrics_variables, "metrics"), logs)
+        return cls(named_arrays(model.metrics_variables, "metrics") | random_state(), logs)
 
 
 def named_arrays(variables: Sequence[keras.Variable], group: str) -> dict[str, np.ndarray]:

@@ -176,10 +176,11 @@ def training_progress(console: "Console", rule: "HyperRule") -> Iterator[Any]:
         progress.update(task, completed=next(steps) // rule.accumulation_steps)
 
     def end_of_epoch(epoch, logs):
+        score = "accuracy" if "accuracy" in logs else "pr_auc"
         console.print(
             f"update {logs['updates']:,}: loss {logs['loss']:.4f}, "
-            f"accuracy {logs['accuracy']:.1%}; validation {logs['val_loss']:.4f}, "
-            f"{logs['val_accuracy']:.1%}"
+            f"{score} {logs[score]:.1%}; validation {logs['val_loss']:.4f}, "
+            f"{logs[f'val_{score}']:.1%}"
         )
 
     try:
@@ -200,10 +201,13 @@ def show_result(console: "Console", result: "FineTuneResult") -> None:
     from keras_bit.evaluation.report import PAGE_FILE
 
     metrics = result.metrics
+    if "accuracy" in metrics:
+        score = f"Accuracy {metrics['accuracy']:.2%}"
+    else:
+        score = f"Mean average precision {metrics['mean_average_precision']:.3f}"
     console.print(
-        f"Accuracy {metrics['accuracy']:.2%} on {metrics['validation_images']:,} validation "
-        f"images, with the weights after update {metrics['best_update']:,} "
-        f"({metrics['training_seconds']:.0f} s of training)."
+        f"{score} on {metrics['validation_images']:,} validation images, with the weights after "
+        f"update {metrics['best_update']:,} ({metrics['training_seconds']:.0f} s of training)."
     )
     if result.output:
         write(console, f"Model: {result.output / MODEL_FILE}\nReport: {result.output / PAGE_FILE}")

@@ -20,9 +20,21 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Downloads each preset and prints where it lies."""
-    from keras_bit.weights.fetch.download import fetch
     from keras_bit.weights.presets import find_preset
 
     presets = [find_preset(name) for name in arguments.names]
     for preset in presets:
-        print(preset.path or fetch(str(preset.url)))
+        print(preset.path or _downloaded(preset))
+
+
+def _downloaded(preset):
+    from keras_bit.weights.fetch.download import fetch
+    from keras_bit.weights.formats import read_weights
+    from keras_bit.weights.presets import further_places
+
+    try:
+        return fetch(str(preset.url))
+    except (ConnectionError, FileNotFoundError):
+        if not further_places(preset):
+            raise
+        return read_weights(preset.name).source

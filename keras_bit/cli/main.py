@@ -14,12 +14,27 @@ import warnings
 from collections.abc import Sequence
 
 from keras_bit import __version__
-from keras_bit.cli import demo, download, fine_tune, plan, predict, presets, pretrain, search
+from keras_bit.cli import (
+    demo,
+    download,
+    evaluate,
+    export,
+    fine_tune,
+    plan,
+    predict,
+    presets,
+    pretrain,
+    search,
+    serve,
+)
 from keras_bit.cli.console import complain, silence
 from keras_bit.cli.parser import FAILED, Parser
 from keras_bit.core.onednn import enable_onednn
 
-COMMANDS = (fine_tune, predict, plan, search, presets, download, pretrain, demo)
+COMMANDS = (
+    *(fine_tune, evaluate, predict, serve, export),
+    *(plan, search, presets, download, pretrain, demo),
+)
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 TERMINATED = 143  # or SIGTERM
 PIPE_CLOSED = 141  # or SIGPIPE

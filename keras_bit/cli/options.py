@@ -15,10 +15,19 @@ AUTO = "auto"
 DECISIONS = (
     "batch_size micro_batch_size schedule_length learning_rate resize_edge crop_size mixup_alpha "
     "warmup random_crop random_flip preset freeze_backbone frozen_blocks weight_decay dropout "
-    "remat dtype steps_per_epoch cache_dir seed"
+    "class_weight remat dtype steps_per_epoch cache_dir seed"
 ).split()
 NETWORK = ("depth", "width", "from_scratch")
 DATA_OPTIONS = ("validation_split", "seed", "min_edge", "examples_per_class", "damaged")
+# Arguments of `image_table`, and what they are called here.
+TABLE_OPTIONS = {
+    "table": "--csv",
+    "path": "--path-column",
+    "label": "--label-column",
+    "split": "--split-column",
+    "root": "--root",
+    "separator": "--separator",
+}
 
 
 def add_command(
@@ -67,10 +76,12 @@ def add_run_options(parser: argparse.ArgumentParser, *, with_steps: bool = True)
 
     `with_steps`: whether the steps between two validations are among them.
     """
-    _add_data_options(parser)
+    add_data_options(parser)
     _add_rule_options(parser)
     _add_model_options(parser)
     add = parser.add_argument_group("run").add_argument
+    text = "balanced, so that all classes count the same in training, however many images they have"
+    add("--class-weight", choices=("balanced",), metavar="balanced", help=text)
     text = "share of each weight that an update takes off, times the rate (default: 0)"
     add("--weight-decay", type=number, metavar="X", help=text)
     if with_steps:
@@ -139,6 +150,7 @@ def decisions_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     from keras_bit.training.resolve import check_arguments
 
+    check_source(arguments)
     decisions = given(arguments, DECISIONS) | network_of(arguments)
     if arguments.rule is not None:
         from keras_bit.training.rule_files import read_rule_file
@@ -148,6 +160,35 @@ def decisions_of(arguments: argparse.Namespace) -> dict[str, Any]:
     if "cache_dir" in decisions:
         check_writable("cache_dir", decisions["cache_dir"])
     return decisions
+
+
+def check_source(arguments: argparse.Namespace) -> None:
+    """Raises unless the arguments name either a folder or a table of images."""
+    columns = given(arguments, TABLE_OPTIONS)
+    if arguments.folder is None and "table" not in columns:
+        arguments.parser.error(
+            f"`FOLDER` must be given, or a table of images as `--csv FILE`. "
+            f"{arguments.parser.epilog}"
+        )
+    if arguments.folder is not None and columns:
+        option = TABLE_OPTIONS[next(iter(columns))]
+        raise ValueError(
+            f"`{option}` must be left out beside a FOLDER, whose folders are the labels. Received: "
+            f"{arguments.folder}. Give a table of images with `--csv FILE` in its place."
+        )
+    if arguments.folder is not None:
+        arguments.parser.other_meanings.add("path")  # of `image_folder`, not of `image_table`
+
+
+def source_of(arguments: argparse.Namespace) -> list[str]:
+    """Returns the arguments of a command that name the folder or the table."""
+    if arguments.folder is not None:
+        return [arguments.folder]
+    words = []
+    for name, value in given(arguments, TABLE_OPTIONS).items():
+        for each in value if isinstance(value, list) else [value]:
+            words += [TABLE_OPTIONS[name], each]
+    return words
 
 
 def given(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
@@ -178,16 +219,22 @@ def network_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def data_of(arguments: argparse.Namespace, decisions: dict[str, Any]) -> "ImageDataset":
-    """Returns the data set in the folder that the arguments name.
+    """Returns the data set in the folder, or in the table, that the arguments name.
 
     Warns where the rule among the decisions was made for data of other sizes.
     """
     from keras_bit.cli.console import make_console
-    from keras_bit.data import image_folder
+    from keras_bit.data import image_folder, image_table
     from keras_bit.training.rule_files import warn_of_other_data
 
+    options, columns = given(arguments, DATA_OPTIONS), given(arguments, TABLE_OPTIONS)
     with make_console(stderr=True).status("Reading the sizes of the images"):
-        data = image_folder(arguments.folder, **given(arguments, DATA_OPTIONS))
+        if arguments.folder is None:
+            if len(labels := columns.pop("label", ())) > 0:
+                columns["label"] = labels[0] if len(labels) == 1 else labels
+            data = image_table(**columns, **options)
+        else:
+            data = image_folder(arguments.folder, **options)
     if "rule" in decisions:
         warn_of_other_data(decisions["rule"], data)
     return data
@@ -257,10 +304,11 @@ def _parsed(kind, text, rule):
         raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text!r}") from error
 
 
-def _add_data_options(parser):
-    parser.add_argument(
-        "folder", metavar="FOLDER", help="one folder per class, or `train` and `test` of them"
-    )
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Adds FOLDER, and the options of data."""
+    text = "one folder per class, or `train` and `test` of them"
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help=text)
+    _add_table_options(parser)
     add = parser.add_argument_group("data").add_argument
     text = "share of each class to validate on, where there is no test folder (default: 0.1)"
     add("--validation-split", type=number, metavar="X", help=text)
@@ -271,6 +319,28 @@ def _add_data_options(parser):
     add_damaged(add)
     text = "decides split, order, augmentation and initial weights (default: 0)"
     add("--seed", type=integer, metavar="N", help=text)
+
+
+def _add_table_options(parser):
+    text = "In place of FOLDER, a table with a row for each image."
+    group = parser.add_argument_group("table of images", text)
+
+    def add(name, help, **options):
+        option = TABLE_OPTIONS[name]
+        group.add_argument(option, dest=name, help=help, **{"metavar": "NAME", **options})
+
+    text = "CSV, TSV or Parquet file with the columns `path` and `label`"
+    add("table", text, type=path, metavar="FILE")
+    add("path", "column with the paths of the images (default: path)")
+    text = "column with their labels (default: label); given several times, columns of 0 and 1, "
+    text += "one for each label of several that an image may have"
+    add("label", text, action="append")
+    text = "column that says train, test or validation (default: none, a part of all is held out)"
+    add("split", text)
+    text = "folder at which relative paths start (default: that of the table)"
+    add("root", text, type=path, metavar="FOLDER")
+    text = "what stands between labels, such as '|', where an image has several in one cell"
+    add("separator", text, metavar="TEXT")
 
 
 def _add_rule_options(parser):

@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, **arguments)
         self.commands: Any = None
+        self.other_meanings: set[str] = set()  # options whose argument means something else
 
     def add_subparsers(self, **arguments: Any) -> Any:
         """As in `ArgumentParser`."""
@@ -68,7 +69,7 @@ class Parser(argparse.ArgumentParser):
         options = {
             action.dest: next(name for name in action.option_strings if name.startswith("--"))
             for action in self._actions
-            if action.option_strings
+            if action.option_strings and action.dest not in self.other_meanings
         }
         message = re.sub(r"(?<=`)\w+(?=`)", lambda name: options.get(name[0], name[0]), message)
         known = "|".join(options)

@@ -16,7 +16,7 @@ from keras_bit.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from keras_bit.training.plan import DataSummary
+    from keras_bit.training.data_summary import DataSummary
 
 LISTED_CLASSES = 30
 LISTED_FILES = 10

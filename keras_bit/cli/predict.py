@@ -34,9 +34,12 @@ def add(commands: Any) -> None:
     text = "JPEG, PNG, BMP, GIF, WebP or TIFF file, a folder of them, or a pattern such as "
     text += "'photos/**/*.jpg'"
     parser.add_argument("images", type=path, metavar="IMAGE", nargs="+", help=text)
-    text = "classes per image (default: 3)"
-    parser.add_argument("--top", type=positive, default=3, metavar="N", help=text)
+    text = "classes per image (default: 3; of a run with several labels an image, all labels whose "
+    text += "probability reaches the threshold)"
+    parser.add_argument("--top", type=positive, metavar="N", help=text)
     add_damaged(parser.add_argument)
+    text = "new or empty folder for pictures that show where in each image its classes come from"
+    parser.add_argument("--maps", type=path, metavar="FOLDER", help=text)
     add = parser.add_mutually_exclusive_group().add_argument
     add("--json", action="store_true", help="print JSON")
     add("--csv", action="store_true", help="print CSV, one row for each image and class")
@@ -46,14 +49,19 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predicts, shows, and returns the exit code."""
     from keras_bit.evaluation.files import find_images
+    from keras_bit.evaluation.map_files import check_maps_folder, draw_file_maps
     from keras_bit.evaluation.predict import SavedRun
 
     saved = SavedRun.open(arguments.model, "MODEL")
+    maps = arguments.maps and check_maps_folder(arguments.maps)
     console = make_console(stderr=True)
     with console.status("Looking for images"):
         files = find_images(arguments.images, "IMAGE")
     predictions: Iterable[FilePrediction]
-    predictions = saved.predict(files, arguments.top, **given(arguments, ("damaged",)))
+    options = {**given(arguments, ("damaged",)), **({"maps": True} if maps else {})}
+    predictions = saved.predict(files, arguments.top, **options)
+    if maps:
+        predictions = draw_file_maps(predictions, maps, saved.rule.crop_size)
     predictions = track(console, predictions, len(files), "Images")
     if sys.stdout.isatty():  # elsewhere the rows are written as they come
         predictions = list(predictions)
@@ -62,11 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _write_json(predictions)
     elif arguments.csv:
-        _write_csv(predictions)
+        _write_csv(predictions, with_maps=bool(maps))
     else:
         _show(predictions, files, saved.label_names)
         for prediction in failed:
             complain(f"{prediction.file}: {prediction.error}")
+        if maps:
+            write(make_console(), f"Maps: {maps}")
     return FAILED_IMAGES if failed else 0
 
 
@@ -92,18 +102,20 @@ def _as_json(prediction):
     if prediction.error:
         return {"image": prediction.file, "error": prediction.error}
     classes = [{"class": name, "probability": share} for name, share in prediction.classes]
-    return {"image": prediction.file, "predictions": classes}
+    drawn = {"map": prediction.map_file} if prediction.map_file else {}
+    return {"image": prediction.file, "predictions": classes, **drawn}
 
 
-def _write_csv(predictions: Iterable["FilePrediction"]) -> None:
+def _write_csv(predictions: Iterable["FilePrediction"], with_maps: bool) -> None:
     """Writes CSV as RFC 4180 has it, with its ends of lines on every system."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(newline="")
     writer = csv.writer(sys.stdout)
-    writer.writerow((*COLUMNS, "error"))
+    writer.writerow((*COLUMNS, "error", *(("map",) if with_maps else ())))
     for prediction in predictions:
+        map_file = (prediction.map_file,) if with_maps else ()
         for name, share in prediction.classes or (("", ""),):
-            writer.writerow((prediction.file, name, share, prediction.error))
+            writer.writerow((prediction.file, name, share, prediction.error, *map_file))
 
 
 def _show(
@@ -111,6 +123,8 @@ def _show(
 ) -> None:
     """A table; a list of images where the terminal is too narrow for it."""
     from rich.cells import cell_len
+
+    from keras_bit.evaluation.evaluation import NO_LABEL
 
     console = make_console()
     widths = [
@@ -124,12 +138,16 @@ def _show(
 
     titles = [padded(title, column) for column, title in enumerate(COLUMNS)] if wide else None
     for prediction in predictions:
-        if titles and prediction.classes:
+        if prediction.error:
+            continue
+        if titles:
             write(console, GAP.join(titles))
             titles = None
         file = prediction.file
-        if not wide and prediction.classes:
+        if not wide:
             write(console, file)
+        if not prediction.classes:
+            write(console, padded(file, 0) + GAP + NO_LABEL if wide else GAP + NO_LABEL)
         for name, share in prediction.classes:
             shown = f"{share:{widths[2]}.1%}"
             if wide:

@@ -25,6 +25,7 @@ from keras_bit.cli.options import (
     integer,
     number,
     paths_of,
+    source_of,
 )
 from keras_bit.cli.parser import nearest
 from keras_bit.cli.trials_table import live_table
@@ -39,7 +40,7 @@ LOGS_FOLDER = ".workers"
 CACHE_FOLDER = "trials/.cache"  # goes with the trials
 # Options that a rule leaves to the command which trains with it.
 BESIDE_RULE = (
-    "preset depth width freeze_backbone frozen_blocks weight_decay dropout remat dtype"
+    "preset depth width freeze_backbone frozen_blocks weight_decay dropout class_weight remat dtype"
 ).split()
 _ANSWERS = {"yes": True, "true": True, "no": False, "false": False}
 
@@ -329,7 +330,7 @@ def _next_command(arguments, decisions, result):
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             options += [option, text]
     rule = ["--rule", str(pathlib.Path(arguments.output, BEST_FILE))]
-    return shlex.join(["keras-bit", "fine-tune", arguments.folder, *rule, *options])
+    return shlex.join(["keras-bit", "fine-tune", *source_of(arguments), *rule, *options])
 
 
 def _kept(arguments):

@@ -161,6 +161,10 @@ def visible_gpus() -> list[str]:
         import jax
 
         count = sum(device.platform == "gpu" for device in jax.local_devices())
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        count = torch.cuda.device_count()
     else:
         import tensorflow as tf
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import DTypePolicy
@@ -14,7 +16,10 @@ _OUT_OF_MEMORY = (
     "RESOURCE_EXHAUSTED",
     "out of memory",
     "Out of memory",
+    "can't allocate memory",
+    "not enough memory",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDA_ERROR_OUT_OF_MEMORY",
 )
 _AMPERE = 8.0  # compute capability of NVIDIA's first GPUs with bfloat16 in their matrix units
@@ -28,7 +33,7 @@ class Device:
         kind: `"cpu"`, `"gpu"` or `"tpu"`.
         name: What its maker calls it.
         memory: Bytes that it has for Keras, or `None` where the backend does not tell: TensorFlow
-            tells of a CPU alone, and of a GPU with a limit.
+            tells of a CPU alone, and of a GPU with a limit; PyTorch of a CPU and of CUDA's GPUs.
         has_bfloat16: Whether bfloat16 is quicker there than float32.
     """
 
@@ -40,7 +45,8 @@ class Device:
 
 def current_device() -> Device:
     """Returns the `Device` that Keras computes on."""
-    found = _jax_device() if keras.backend.backend() == "jax" else _tensorflow_device()
+    find = {"jax": _jax_device, "tensorflow": _tensorflow_device, "torch": _torch_device}
+    found = find.get(keras.backend.backend(), lambda: None)()
     return found or Device("cpu", "CPU", available_memory(), False)
 
 
@@ -56,8 +62,6 @@ def _jax_device() -> Device | None:
 
 
 def _tensorflow_device() -> Device | None:
-    if keras.backend.backend() != "tensorflow":
-        return None
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -72,15 +76,49 @@ def _tensorflow_device() -> Device | None:
     return Device("gpu", details.get("device_name", "GPU"), memory, capability >= _AMPERE)
 
 
+def _torch_device() -> Device | None:
+    import torch
+
+    device = _torch_placement()
+    if device.type != "cuda":
+        return None if device.type == "cpu" else Device("gpu", device.type, None, False)
+    found = torch.cuda.get_device_properties(device)
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    capability = float(f"{found.major}.{found.minor}")
+    return Device("gpu", found.name, int(share * found.total_memory), capability >= _AMPERE)
+
+
+def _torch_placement() -> Any:
+    """The `torch.device` on which Keras makes its tensors."""
+    return keras.ops.zeros(()).device
+
+
+def device_names() -> list[str]:
+    """Returns the names of the devices that Keras computes on, such as `"cpu:0"`.
+
+    They are those of `keras.distribution.list_devices`, which PyTorch lacks. There it is one.
+    """
+    if keras.backend.backend() != "torch":
+        return keras.distribution.list_devices()
+    device = _torch_placement()
+    return [f"{device.type}:{device.index or 0}"]
+
+
 def runs_on_cpu() -> bool:
     """Whether every device that Keras computes on is a CPU."""
-    return all(device.startswith("cpu") for device in keras.distribution.list_devices())
+    return all(device.startswith("cpu") for device in device_names())
+
+
+def has_tensorflow() -> bool:
+    """Whether TensorFlow is installed; does not import it."""
+    return importlib.util.find_spec("tensorflow") is not None
 
 
 def set_memory_growth() -> None:
     """Lets TensorFlow take GPU memory with need instead of all at once; harmless without a GPU.
 
-    GPUs that are in use already, or that were given a limit, stay as they are.
+    GPUs that are in use already, or that were given a limit, stay as they are. PyTorch takes it
+    with need by itself.
     """
     if keras.backend.backend() != "tensorflow":
         return

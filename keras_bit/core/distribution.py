@@ -1,11 +1,11 @@
 """How Keras shares out the work: devices that take a part of each batch, in one or more processes.
 
 Several processes are those of `jax.distributed`. With TensorFlow there is one, for Keras's `fit`
-fails under its MultiWorkerMirroredStrategy.
+fails under its MultiWorkerMirroredStrategy. With PyTorch there is one device, for Keras's `fit`
+shares no batch there.
 """
 
 import dataclasses
-import sys
 from typing import Any
 
 import keras
@@ -34,9 +34,11 @@ def replicas() -> int:
     if keras.backend.backend() == "jax":
         distribution = keras.distribution.distribution()
         return 1 if distribution is None else distribution.num_model_replicas
-    if "tensorflow" not in sys.modules:
+    if keras.backend.backend() != "tensorflow":
         return 1
-    return sys.modules["tensorflow"].distribute.get_strategy().num_replicas_in_sync
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def wait_for_all(name: str) -> None:

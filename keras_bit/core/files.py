@@ -134,13 +134,16 @@ def json_checksum(content: Any) -> str:
     return f"{google_crc32c.value(text.encode()):08x}"
 
 
-def check_folder_name(output: str | os.PathLike) -> pathlib.Path:
-    """Returns the path of an output folder; raises where it is empty, or that of a file."""
+def check_folder_name(output: str | os.PathLike, name: str = "output") -> pathlib.Path:
+    """Returns the path of a folder; raises where it is empty, or that of a file.
+
+    Errors call the argument `name`.
+    """
     if not os.fspath(output):
-        raise ValueError(f"`output` must name a folder. Received: output={output!r}")
+        raise ValueError(f"`{name}` must name a folder. Received: {name}={output!r}")
     path = pathlib.Path(output)
     if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"`output` must be a folder. Received: output={path}, a file")
+        raise NotADirectoryError(f"`{name}` must be a folder. Received: {name}={path}, a file")
     return path
 
 

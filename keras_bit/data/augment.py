@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_bit.core.saving import register
 from keras_bit.hyperrule.rule import HyperRule
-from keras_bit.layers.seeded import SeededLayer, on_tensorflow
+from keras_bit.layers.seeded import SeededLayer, generator_of, on_tensorflow
 
 FLIP_PROBABILITY = 0.5
 
@@ -120,8 +120,12 @@ class Augment(SeededLayer):
         """
         images = self._resize(images, self.rule.resize_edge)
         functions = _functions(images)
-        steps = np.arange(self.rule.crop_size, dtype=np.int32)
-        columns = functions.where(flips[:, None], steps[::-1], steps) + lefts[:, None]
+        tops, lefts, flips, steps = map(
+            functions.convert_to_tensor,
+            (tops, lefts, flips, np.arange(self.rule.crop_size, dtype=np.int32)),
+        )
+        columns = functions.where(flips[:, None], self.rule.crop_size - 1 - steps, steps)
+        columns = columns + lefts[:, None]
         return _take(images, tops[:, None] + steps, columns)
 
     def compute_output_shape(self, images_shape: Any, labels_shape: Any = None) -> Any:
@@ -171,6 +175,10 @@ def _uniform(seed, count):
 
         seed = tf.cast(seed, "int32")  # wraps 64-bit seeds around
         return tf.random.stateless_uniform((3, count), seed, alg="philox")
+    if keras.backend.backend() == "torch":
+        # At most 1 - 2**-23, as of the others: times a number of places it does not round to it.
+        numbers = generator_of(seed).integers(0, 2**23, (3, count)) / 2**23
+        return ops.convert_to_tensor(numbers, "float32")
     import jax
 
     return jax.random.uniform(ops.cast(seed, "uint32"), (3, count), "float32")

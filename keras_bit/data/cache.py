@@ -19,8 +19,9 @@ from keras_bit.core.files import check_room, crc32c, sync
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.core.text import list_some, readable_size
 from keras_bit.core.warn import warn_caller
-from keras_bit.data.dataset import Split
+from keras_bit.data.dataset import Split, label_bytes
 from keras_bit.data.images import is_damaged
+from keras_bit.data.resize import resize
 
 FORMAT_VERSION = 3
 IMAGES_FILE = "images.npy"
@@ -38,7 +39,7 @@ class CachedImages:
 
     images: np.ndarray  # uint8 (n, edge, edge, 3); rows of unreadable images hold nothing of use
     rows: np.ndarray  # int64 (count,), where the readable images lie in `images`, ascending
-    labels: np.ndarray  # int32 (count,), of the readable images, as are the names
+    labels: np.ndarray  # of the readable images, as `Split.labels`; as are the names
     names: tuple[str, ...]
     checksums: np.ndarray  # uint32 (count,), crc32c of the readable images
     skipped: tuple[tuple[str, str], ...]  # name and reason of each unreadable image
@@ -50,7 +51,7 @@ class CachedImages:
     @property
     def fingerprint(self) -> str:
         """Hexadecimal digest of pixels and labels, wherever and however old the files are."""
-        digest = hashlib.blake2b(self.labels.astype("<i4").tobytes(), digest_size=16)
+        digest = hashlib.blake2b(label_bytes(self.labels), digest_size=16)
         digest.update(self.checksums.astype("<u4").tobytes())
         return digest.hexdigest()
 
@@ -93,22 +94,6 @@ def cache_images(
     names = tuple(split.names[row] for row in stored.rows.tolist())
     labels = split.labels[stored.rows]
     return CachedImages(images, stored.rows, labels, names, stored.checksums, skipped, damaged)
-
-
-def resize(image: np.ndarray, edge: int) -> np.ndarray:
-    """Resizes `image` to a square as the released BiT weights were trained.
-
-    Bilinear with half-pixel centers and without antialiasing, as in the authors' input pipeline;
-    from uint8 `(height, width, 3)` to uint8 `(edge, edge, 3)`, rounded to nearest.
-    """
-    import tensorflow as tf
-
-    with tf.device("CPU"):  # what `tf.image.resize` calls, without its checks
-        resized = tf.raw_ops.ResizeBilinear(
-            images=image[np.newaxis], size=(edge, edge), half_pixel_centers=True
-        )
-    rounded = np.empty((edge, edge, 3), np.uint8)
-    return np.rint(np.asarray(resized)[0], out=rounded, casting="unsafe")
 
 
 def _build_in_memory(split, edge, name):

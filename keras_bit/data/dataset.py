@@ -27,14 +27,16 @@ class Split(ABC):
     Attributes:
         names: Tuple of `n` strings that tell the images apart: paths, or such as
             `"cats_vs_dogs/train/17"`.
-        labels: Class ids, read-only `np.int32` array of shape `(n,)`.
+        labels: Read-only array: class ids, `np.int32` of shape `(n,)`; or, where an image has
+            several labels, `np.uint8` of shape `(n, classes)` with 1 for each of them, else 0.
         errors: Dict from an image's index to why the last `map` could not decode it, or what of it
             was damaged.
     """
 
     def __init__(self, names: Iterable[str], labels: npt.ArrayLike):
         self.names = tuple(names)
-        self.labels = np.array(labels, np.int32)
+        labels = np.asarray(labels)
+        self.labels = np.array(labels, np.uint8 if labels.ndim == 2 else np.int32)
         self.labels.flags.writeable = False
         self.errors: dict[int, str] = {}
 
@@ -48,7 +50,7 @@ class Split(ABC):
     def fingerprint(self) -> str:
         """Hexadecimal digest of the images, their order and their labels."""
         digest = hashlib.blake2b(type(self).__name__.encode(), digest_size=16)
-        digest.update(self.labels.astype("<i4").tobytes())
+        digest.update(label_bytes(self.labels))
         for part in self._identity():
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
@@ -137,9 +139,12 @@ class ImageDataset:
         train, test: The images of each side, a `keras_bit.data.dataset.Split` with `len`, `names`,
             `labels`, `fingerprint`, `map(transform)`, `map_indexed(transform)` and `errors`.
         label_names: Tuple of the classes' names; class `i` is called `label_names[i]`.
+        multi_label: Whether an image has any number of labels, none to all, instead of one class.
         image_size: `(height, width)` in pixels: medians over the training images, rounded down.
         skipped: Tuple of `(name, reason)` of what the source skipped: unreadable files, images
             below a minimum edge, images outside the class folders.
+        test_is_held_out: Whether the test images were a part of the source's training images, and
+            not given as such.
 
     Example:
 
@@ -153,6 +158,7 @@ class ImageDataset:
     label_names: tuple[str, ...]
     image_size: tuple[int, int]
     skipped: tuple[tuple[str, str], ...] = ()
+    test_is_held_out: bool = False
 
     @property
     def train_size(self) -> int:
@@ -169,6 +175,11 @@ class ImageDataset:
         """Number of classes."""
         return len(self.label_names)
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image has any number of labels instead of one class."""
+        return self.train.labels.ndim == 2
+
     @classmethod
     def from_arrays(
         cls,
@@ -180,13 +191,15 @@ class ImageDataset:
         *,
         validation_split: float = 0.1,
         seed: int = 0,
+        multi_label: bool | None = None,
     ) -> "ImageDataset":
         """An `ImageDataset` over images that lie in memory. Nothing is copied.
 
         Args:
             images: Training images: a `np.uint8` array of shape `(n, height, width, 3)`, or a
                 sequence of `(height, width, 3)` arrays of any sizes.
-            labels: Class ids from 0, integers of shape `(n,)` or `(n, 1)`.
+            labels: Class ids from 0, integers of shape `(n,)` or `(n, 1)`; or numbers 0 and 1 of
+                shape `(n, classes)`, one-hot or, for images of several labels, multi-hot.
             test_images, test_labels: The same for testing. Default: a part of the training images,
                 named by its place among them (`"train/17"`).
             label_names: Names of the classes. Default: the ids as strings; they must then be below
@@ -194,6 +207,8 @@ class ImageDataset:
             validation_split: Fraction of each class that becomes its test images where none are
                 given (rounded; at least one image stays on each side).
             seed: Non-negative integer; chooses these test images.
+            multi_label: Whether the columns of `labels` are labels that an image can have any
+                number of, none included. By default they are unless each row has a single 1.
 
         Raises:
             TypeError: Images that are not uint8, labels that are not integers, names that are not
@@ -211,12 +226,17 @@ class ImageDataset:
         >>> data = keras_bit.ImageDataset.from_arrays(images, labels, validation_split=0.2)
         >>> data.train_size, data.test_size
         (8, 2)
+        >>> labels = np.stack([np.arange(10) % 2, np.arange(10) % 3 == 0], axis=1)
+        >>> data = keras_bit.ImageDataset.from_arrays(images, labels, label_names=("cat", "indoor"))
+        >>> data.multi_label, data.train.labels.shape
+        (True, (9, 2))
         """
         from keras_bit.data.sources.arrays import array_dataset
         from keras_bit.data.sources.selection import Selection
 
         sides = images, labels, test_images, test_labels
-        return array_dataset(*sides, label_names, Selection(validation_split, seed))
+        selection = Selection(validation_split, seed)
+        return array_dataset(*sides, label_names, selection, multi_label)
 
     @classmethod
     def from_tf_data(
@@ -230,6 +250,7 @@ class ImageDataset:
         min_edge: int = 0,
         examples_per_class: int | None = None,
         value_range: tuple[float, float] | None = None,
+        multi_label: bool = False,
     ) -> "ImageDataset":
         """An `ImageDataset` over a `tf.data.Dataset` of pairs `(image, label)`.
 
@@ -242,7 +263,8 @@ class ImageDataset:
         Args:
             train: Elements `(image, label)`, single or in batches: images `(height, width, 3)`,
                 `(batch, height, width, 3)` in batches, uint8 or float; labels class ids, `()` or
-                `(1,)`, or one-hot `(classes,)`, of any type of number.
+                `(1,)`, or one-hot `(classes,)` (with `multi_label` multi-hot), of any type of
+                number.
             test: The same for testing. Default: a part of `train`.
             label_names: Names of the classes. Default: the `class_names` of `train`, as
                 `keras.utils.image_dataset_from_directory` sets them, else the ids as strings; these
@@ -254,6 +276,8 @@ class ImageDataset:
                 255 for integers; for floats 0 and 1 where the largest value over all of them,
                 training and test, is at most 1, and 0 and 255 where it is 2 or more. Images become
                 uint8, rounded.
+            multi_label: Whether labels are multi-hot: 0 and 1 of shape `(classes,)`, any number
+                of them 1.
 
         Raises:
             TypeError: `train` or `test` is something else than a `tf.data.Dataset`; images or
@@ -276,7 +300,7 @@ class ImageDataset:
         from keras_bit.data.sources.tf_data import tf_dataset
 
         selection = Selection(validation_split, seed, min_edge, examples_per_class)
-        return tf_dataset(train, test, label_names, selection, value_range)
+        return tf_dataset(train, test, label_names, selection, value_range, multi_label)
 
 
 def check_dataset(data: Any) -> ImageDataset:
@@ -315,11 +339,36 @@ def kind_and_door(data: Any) -> tuple[str, str]:
         return kind, "`keras_bit.ImageDataset.from_arrays(images, labels)`"
     if isinstance(data, (str, os.PathLike)):
         return f"the path {os.fspath(data)!r}", "`keras_bit.image_folder(path)`"
-    return f"a {type(data).__module__}.{type(data).__qualname__}", (
-        "`keras_bit.image_folder(path)`, `keras_bit.tfds_images(name)`, "
+    kind = f"a {type(data).__module__}.{type(data).__qualname__}"
+    if type(data).__module__.partition(".")[0] == "datasets":  # Hugging Face's
+        return kind, "`keras_bit.hugging_face_images(dataset)`"
+    return kind, (
+        "`keras_bit.image_folder(path)`, `keras_bit.image_table(table)`, "
+        "`keras_bit.tfds_images(name)`, "
         "`keras_bit.ImageDataset.from_tf_data(train, test)` or "
         "`keras_bit.ImageDataset.from_arrays(images, labels)`"
     )
+
+
+def label_bytes(labels: np.ndarray) -> bytes:
+    """What a fingerprint takes in of labels, the same on every machine."""
+    return labels.tobytes() if labels.ndim == 2 else labels.astype("<i4").tobytes()
+
+
+def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """The number of images of each class, int64 `(num_classes,)`; of several where they have them.
+
+    Example:
+
+    >>> from keras_bit.data.dataset import class_counts
+    >>> class_counts(np.array([0, 2, 2]), 3).tolist()
+    [1, 0, 2]
+    >>> class_counts(np.array([[1, 0, 1], [0, 0, 1]]), 3).tolist()
+    [1, 0, 2]
+    """
+    if labels.ndim == 2:
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=num_classes)
 
 
 def median_size(sizes: Sequence[tuple[int, ...]]) -> tuple[int, int]:

@@ -1,25 +1,25 @@
-"""BiT-HyperRule's input pipeline: from an `ImageDataset` to training and test `tf.data`."""
+"""BiT-HyperRule's input pipeline: from an `ImageDataset` to training and test batches."""
 
-import contextlib
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import keras
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from keras_bit.core.arguments import check_boolean, check_integer
-from keras_bit.data.cache import CachedImages, cache_size
+from keras_bit.core.device import has_tensorflow
+from keras_bit.data.batches import BatchSpec
+from keras_bit.data.cache import CachedImages
+from keras_bit.data.class_weight import ClassWeight, resolve_class_weight
 from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.data.shard import Shard
 from keras_bit.data.shared_cache import cache_images_together
 from keras_bit.hyperrule.rule import HyperRule
-from keras_bit.layers.mixup import MixUp
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
+    Batches: TypeAlias = tf.data.Dataset | keras.utils.PyDataset
+
 DTYPES = ("float32", "uint8")
-BYTES_AHEAD = 2**28  # of batches in preparation; one of them alone keeps several cores busy
 
 
 class CachedSplits(NamedTuple):
@@ -40,7 +40,9 @@ def pipelines(
     seed: int = 0,
     initial_step: int = 0,
     shard: tuple[int, int] | None = None,
-) -> "tuple[tf.data.Dataset, tf.data.Dataset]":
+    class_weight: ClassWeight | None = None,
+    py_dataset: bool | None = None,
+) -> "tuple[Batches, Batches]":
     """Makes the training and test data sets that `rule` asks for.
 
     Every image is decoded and resized once, bilinear without antialiasing, and cached as uint8.
@@ -49,8 +51,11 @@ def pipelines(
     the next; MixUp over the whole batch; micro-batches of `rule.micro_batch_size`. Test: only
     resized, in order. These are the steps of the authors' `input_pipeline_tf2_or_jax.py`, with a
     full shuffle in place of a shuffle buffer. What a step receives depends on `seed` and its number
-    alone: a run can resume at any step as if it had never stopped. With a backend other than
-    TensorFlow, TensorFlow's GPUs are hidden from it (unless it has already used one), so that it
+    alone: a run can resume at any step as if it had never stopped.
+
+    The batches come as `tf.data` or, made by NumPy, as `keras.utils.PyDataset`, the same to the
+    bit. `tf.data` is the default where TensorFlow is installed, with every backend of Keras; with
+    another one TensorFlow's GPUs are hidden from it (unless it has already used one), so that it
     takes no memory from the backend.
 
     Args:
@@ -73,22 +78,34 @@ def pipelines(
             the same order, crops and mixes. An image's partner in MixUp may belong to another
             process: both read it from their caches. By default that of `keras.distribution`, which
             must leave the sharding to this function: `auto_shard_dataset=False`.
+        class_weight: How much the training images of each class count, as in `fit`, which cannot
+            weight labels that are mixed: `"balanced"` for the same of each class,
+            `images / (classes * images of the class)`; or a dict from class ids or names to
+            weights (1 for those that it lacks), or a sequence of all. By default all images count
+            alike.
+        py_dataset: `True` for `keras.utils.PyDataset`s, which need no TensorFlow, `False` for
+            `tf.data`. By default `tf.data` where TensorFlow is installed.
 
     Returns:
-        Tuple `(train, test)` of `tf.data.Dataset`s of `(images, labels)`: images
-        `(rule.micro_batch_size, edge, edge, 3)` of `dtype`; labels, float32, one-hot,
-        `(rule.micro_batch_size, data.num_classes)`. `train` never ends. `test` holds every image
-        once, and its last batch may be smaller. With `mix_in_model` the dict
-        `{"images": images, "weight": weight}` takes the place of `images`: the MixUp weight of the
-        batch, once for each of its images, float32; 1 in `test`.
+        Tuple `(train, test)` of `tf.data.Dataset`s, or of `keras.utils.PyDataset`s, which make
+        batches ahead in threads of their own, of `(images, labels)`: images
+        `(rule.micro_batch_size, edge, edge, 3)` of `dtype`; labels, float32, one-hot, or multi-hot
+        where `data.multi_label`, `(rule.micro_batch_size, data.num_classes)`. `train` never ends.
+        `test` holds every image once, and its last batch may be smaller. With `mix_in_model` the
+        dict `{"images": images, "weight": weight}` takes the place of `images`: the MixUp weight of
+        the batch, once for each of its images, float32; 1 in `test`.
 
         With `shard`, batches hold their part of these rows. Where devices cannot share the test
         images evenly, as JAX must, the last batch is filled up and `test` yields `(images, labels,
         weights)`, with the weight 0 for what was filled in: the loss, and `weighted_metrics` of
         `compile`, are those of the images.
 
+        With `class_weight`, `train` yields `(images, labels, weights)`, float32
+        `(rule.micro_batch_size,)`: the class's weight, or for a mixed image the weights of its
+        classes mixed as its labels are.
+
     Raises:
-        ImportError: If TensorFlow, needed with every backend for its `tf.data`, is missing.
+        ImportError: If TensorFlow is missing and `py_dataset` is `False`.
         TypeError: If `data` is something else than an `ImageDataset`, `cache_dir` than a path.
         ValueError: If an argument is out of range, or no image of a side can be read.
         MemoryError: If `cache_dir` is `None` and the images need more memory than is available.
@@ -102,6 +119,13 @@ def pipelines(
     >>> [tuple(part.shape) for part in next(iter(train))]
     [(64, 128, 128, 3), (64, 10)]
 
+    Without TensorFlow:
+
+    >>> train, test = keras_bit.pipelines(data, rule, py_dataset=True)
+    >>> images, labels = train[0]
+    >>> images.shape, labels.shape, len(test)
+    ((64, 128, 128, 3), (64, 10), 6)
+
     Mixed on the accelerator, which is fed bytes (what to save is the `classifier`):
 
     >>> images = keras.Input((128, 128, 3), dtype="uint8", name="images")
@@ -112,10 +136,11 @@ def pipelines(
     >>> train, test = keras_bit.pipelines(data, rule, dtype="uint8", mix_in_model=True)
     """
     options = dtype, mix_in_model, seed, initial_step
-    _check_options(rule, *options)
+    _check_options(rule, *options, py_dataset)
     part = Shard.of(rule, shard)
+    weights = resolve_class_weight(class_weight, check_dataset(data))
     cached = cache_splits(data, rule, cache_dir, test_edge)
-    return make_pipelines(cached, data.num_classes, rule, *options, part)
+    return make_pipelines(cached, data.num_classes, rule, *options, part, weights, py_dataset)
 
 
 def cache_splits(
@@ -128,16 +153,6 @@ def cache_splits(
     check_dataset(data)
     check_cache_dir(cache_dir)
     test_edge = check_integer("test_edge", rule.crop_size if test_edge is None else test_edge, 1)
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise ImportError(
-            "`pipelines` needs TensorFlow for its `tf.data`, with every Keras backend. "
-            "Install it: `pip install tensorflow`, or `tensorflow-cpu` beside another backend."
-        ) from error
-    if keras.backend.backend() != "tensorflow":
-        with contextlib.suppress(RuntimeError):  # TensorFlow already uses its GPUs
-            tf.config.set_visible_devices([], "GPU")
     test = cache_images_together(data.test, test_edge, "test", cache_dir)
     train = cache_images_together(data.train, rule.resize_edge, "train", cache_dir)
     return CachedSplits(train, test)
@@ -152,16 +167,21 @@ def make_pipelines(
     seed: int = 0,
     initial_step: int = 0,
     shard: Shard | None = None,
-) -> "tuple[tf.data.Dataset, tf.data.Dataset]":
+    class_weights: tuple[float, ...] | None = None,
+    py_dataset: bool | None = None,
+) -> "tuple[Batches, Batches]":
     """The second step of `pipelines`: the training and test data sets of cached images."""
-    import tensorflow as tf
-
     shard = shard or Shard.of(rule)
-    _check_options(rule, dtype, mix_in_model, seed, initial_step)
-    common = num_classes, rule, dtype, mix_in_model, shard
-    with tf.device("CPU"):
-        train = _training_batches(cached.train, *common, seed, int(initial_step))
-        return train, _test_batches(cached.test, *common)
+    _check_options(rule, dtype, mix_in_model, seed, initial_step, py_dataset)
+    options = rule, dtype, mix_in_model, seed, int(initial_step), shard, class_weights
+    spec = BatchSpec(num_classes, *options)
+    if not has_tensorflow() if py_dataset is None else py_dataset:
+        from keras_bit.data.py_batches import py_batches
+
+        return py_batches(*cached, spec)
+    from keras_bit.data.tf_batches import tf_batches
+
+    return tf_batches(*cached, spec)
 
 
 def check_cache_dir(cache_dir: Any) -> None:
@@ -178,12 +198,22 @@ def check_cache_dir(cache_dir: Any) -> None:
         )
 
 
-def _check_options(rule, dtype, mix_in_model, seed, initial_step):
+def _require_tensorflow():
+    if not has_tensorflow():
+        raise ImportError(
+            "`py_dataset=False` needs TensorFlow for its `tf.data`, with every Keras backend. "
+            "Install it, `pip install tensorflow`, or leave the argument out."
+        )
+
+
+def _check_options(rule, dtype, mix_in_model, seed, initial_step, py_dataset):
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
     check_integer("initial_step", initial_step, minimum=0)
     check_integer("seed", seed, minimum=0)
     check_boolean("mix_in_model", mix_in_model)
+    if py_dataset is not None and not check_boolean("py_dataset", py_dataset):
+        _require_tensorflow()
     if mix_in_model and rule.mixup_alpha and rule.accumulation_steps > 1:
         raise ValueError(
             "`mix_in_model` needs whole batches, since an image's partner may lie in another "
@@ -191,102 +221,3 @@ def _check_options(rule, dtype, mix_in_model, seed, initial_step):
             f"micro_batch_size={rule.micro_batch_size}. Leave mixing to the pipeline, or make "
             "both sizes equal."
         )
-
-
-def _training_batches(cached, num_classes, rule, dtype, mix_in_model, shard, seed, initial_step):
-    import tensorflow as tf
-
-    from keras_bit.data.sampler import Sampler, crop_batch
-
-    sampler = Sampler(len(cached), rule, seed)
-    # Through DLPack a tensor has the array's memory, and a memory-mapped file stays on disk.
-    images = tf.experimental.dlpack.from_dlpack(cached.images.__dlpack__())
-    mixup: Any = MixUp(rule.mixup_alpha) if rule.mixup_alpha else None
-    size = rule.micro_batch_size // shard.count
-
-    @tf.autograph.experimental.do_not_convert
-    def micro_batches(step, positions):
-        indices = tf.data.Dataset.from_tensor_slices(_micro_batches(rule, shard))
-        return indices.map(lambda indices: (step, tf.gather(positions, indices), indices))
-
-    def make_batch(step, positions, indices):
-        labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
-        weight = mixup.draw_weight(sampler.weight_seed(step)) if mixup else 1.0
-        if mix_in_model:
-            labels = mixup.mix(labels, labels, weight)[1][:size] if mixup else labels
-            positions, indices = positions[:size], indices[:size]
-        crops = sampler.crops(step).take(indices)
-        cropped = crop_batch(images, tf.gather(cached.rows, positions), crops, rule.crop_size)
-        if mix_in_model:
-            return {"images": _convert(cropped, dtype), "weight": tf.repeat(weight, size)}, labels
-        return mix(cropped, labels, weight) if mixup else (_convert(cropped, dtype), labels)
-
-    # Compiled, mixing reads memory once: ten times as fast as one operation after another.
-    @tf.function(jit_compile=True, autograph=False)
-    def mix(images, labels, weight):
-        parts = mixup.mix(tf.cast(images, tf.float32), labels, weight)
-        images, labels = (part[:size] for part in parts)
-        # The weights are rounded: two whites can sum to a little more than white.
-        return _convert(tf.minimum(images, 255.0), dtype), labels
-
-    steps = tf.data.Dataset.counter(initial_step)
-    batches = tf.data.Dataset.zip(steps, sampler.positions(initial_step)).flat_map(micro_batches)
-    batches = _map_ahead(batches, make_batch, rule, rule.crop_size, dtype)
-    return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-
-def _test_batches(cached, num_classes, rule, dtype, mix_in_model, shard):
-    import tensorflow as tf
-
-    images = tf.experimental.dlpack.from_dlpack(cached.images.__dlpack__())
-
-    def make_batch(positions, weights=None):
-        labels = tf.one_hot(tf.gather(cached.labels, positions), num_classes)
-        batch = _convert(tf.gather(images, tf.gather(cached.rows, positions)), dtype)
-        if mix_in_model:
-            batch = {"images": batch, "weight": tf.ones(tf.shape(batch)[0])}
-        return (batch, labels) if weights is None else (batch, labels, weights)
-
-    parts = shard.test_positions(len(cached), rule.micro_batch_size)
-    rows = tf.data.Dataset.from_tensor_slices(parts).batch(rule.micro_batch_size // shard.count)
-    return _map_ahead(rows, make_batch, rule, images.shape[1], dtype)
-
-
-def _micro_batches(rule, shard):
-    """Indices in the batch of the images that each micro-batch needs, a row for each micro-batch.
-
-    With MixUp these are its own images, then their partners from the other end of the batch, in
-    the order in which mixing all of them with their reverse gives the micro-batch as first half.
-    """
-    size = rule.micro_batch_size // shard.count
-    own = np.arange(rule.batch_size).reshape(-1, shard.count, size)[:, shard.index]
-    if not rule.mixup_alpha or size == rule.batch_size:
-        return own
-    return np.concatenate([own, rule.batch_size - 1 - own[:, ::-1]], axis=1)
-
-
-def _convert(images, dtype):
-    """`images`, in [0, 255], as uint8, or as float32 in [0, 1]."""
-    import tensorflow as tf
-
-    @tf.function(jit_compile=True, autograph=False)
-    def convert(images):
-        if dtype == "uint8":
-            return tf.cast(tf.round(images), tf.uint8)
-        return tf.cast(images, tf.float32) * (1 / 255)
-
-    return images if images.dtype == dtype == "uint8" else convert(images)
-
-
-def _map_ahead(dataset, make_batch, rule, edge, dtype):
-    """Makes batches in parallel, as many as memory allows."""
-    import tensorflow as tf
-
-    bytes_per_batch = cache_size(rule.micro_batch_size, edge) * np.dtype(dtype).itemsize
-    ahead = max(1, min(os.cpu_count() or 1, BYTES_AHEAD // bytes_per_batch))
-    make_batch = tf.autograph.experimental.do_not_convert(make_batch)
-    # To optimize a pipeline, TensorFlow writes it out as a graph, and with it a copy of all images.
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    batches = dataset.map(make_batch, num_parallel_calls=ahead).prefetch(1)
-    return batches.with_options(options)

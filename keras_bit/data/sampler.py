@@ -1,28 +1,31 @@
-"""Order and augmentation of training: drawn as pure functions of (seed, step), then applied.
+"""Order and augmentation of training: drawn as pure functions of (seed, step), then applied."""
 
-All of it is TensorFlow ops, so that no thread of `tf.data` needs the Python interpreter: it
-neither slows the training loop down, nor hangs when the program ends during training.
-"""
-
+import functools
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from keras_bit.core.arguments import check_integer
+from keras_bit.data.philox import floats, integers, random_words
 from keras_bit.hyperrule.rule import HyperRule
+
+# MixUp weights are multiples of 1 / WEIGHT_STEPS. The product of such a weight and a byte, and the
+# sum of two such products, fit into the 24 bits of a float32: mixing bytes rounds nothing, so that
+# it gives the same on every processor and in every library.
+WEIGHT_STEPS = 2**16
 
 
 class Crops(NamedTuple):
-    """Where the images of a batch are cropped, and whether flipped: tensors `(batch,)`."""
+    """Where the images of a batch are cropped, and whether flipped: arrays `(batch,)`."""
 
     tops: Any  # int64, first rows
     lefts: Any  # int64, first columns
     flips: Any  # booleans, whether mirrored left to right
 
-    def take(self, indices: Any) -> "Crops":
-        """The crops of some of the images, chosen by an integer tensor."""
-        return Crops(*(tf.gather(values, indices) for values in self))
+    def take(self, indices: np.ndarray) -> "Crops":
+        """The crops of some of the images."""
+        return Crops(*(values[indices] for values in self))
 
 
 class Sampler:
@@ -30,15 +33,16 @@ class Sampler:
 
     The `count` images form an endless stream, epoch after epoch, each a new permutation of them.
     Step `s` takes the `rule.batch_size` images of the stream from `s * rule.batch_size` on. Numbers
-    come from TensorFlow's stateless Philox generator, under a key for each purpose.
+    come from TensorFlow's stateless Philox generator, under a key for each purpose; here they are
+    NumPy arrays, in `TensorFlowSampler` the same as tensors.
 
     Example:
 
     >>> from keras_bit.data.sampler import Sampler
-    >>> rule = keras_bit.HyperRule(image_size=32, dataset_size=1000, batch_size=4)
+    >>> rule = keras_bit.HyperRule(image_size=32, dataset_size=1000, batch_size=4, mixup_alpha=0.1)
     >>> sampler = Sampler(1000, rule, seed=0)
-    >>> sampler.order(epoch=3).shape, sampler.crops(step=7).tops.shape
-    (TensorShape([1000]), TensorShape([4]))
+    >>> sampler.positions(step=7), sampler.crops(step=7).tops
+    (array([841, 131, 509,  76]), array([ 6, 28, 19, 28]))
     """
 
     def __init__(self, count: int, rule: HyperRule, seed: int = 0):
@@ -49,48 +53,59 @@ class Sampler:
         self.batch_size = rule.batch_size
         self.offsets = rule.resize_edge - rule.crop_size + 1
         self.flip_probability = 0.5 if rule.random_flip else 0.0
+        self.mixup_alpha = rule.mixup_alpha
+        self._orders: dict[int, np.ndarray] = {}  # of the last two epochs
+        self._ordering = threading.Lock()  # one thread sorts, the others wait for it
 
-    def order(self, epoch: Any) -> Any:
+    def order(self, epoch: int) -> np.ndarray:
         """The permutation of `range(count)` of an epoch, int64 `(count,)`."""
-        keys = self._uniform(self.order_key, epoch, (self.count,), tf.int64)
-        return tf.cast(tf.argsort(keys, stable=True), tf.int64)
+        with self._ordering:
+            if epoch not in self._orders:
+                keys = integers(random_words((self.order_key, epoch), 2 * self.count))
+                self._orders[epoch] = np.argsort(keys, kind="stable")
+                for earlier in list(self._orders)[:-2]:
+                    del self._orders[earlier]
+            return self._orders[epoch]
 
-    def positions(self, step: int) -> tf.data.Dataset:
-        """The images of each step from `step` on, endless: int64 `(batch_size,)` below `count`."""
-        first, done = divmod(step * self.batch_size, self.count)
+    def positions(self, step: int) -> np.ndarray:
+        """The images of a step, int64 `(batch_size,)`, each below `count`."""
+        stream = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = np.divmod(stream, self.count)
+        parts = [self.order(epoch)[places[epochs == epoch]] for epoch in np.unique(epochs).tolist()]
+        return np.concatenate(parts)
 
-        @tf.autograph.experimental.do_not_convert  # converting takes longer than the tracing itself
-        def shuffled(epoch):
-            start = tf.where(epoch == first, done, 0)  # `skip` would walk over a million elements
-            return tf.data.Dataset.from_tensor_slices(self.order(epoch)[start:])
-
-        stream = tf.data.Dataset.counter(first).flat_map(shuffled)
-        return stream.batch(self.batch_size, drop_remainder=True)
-
-    def crops(self, step: Any) -> Crops:
+    def crops(self, step: int) -> Crops:
         """The `Crops` of a step's images."""
-        numbers = self._uniform(self.crop_key, step, (3, self.batch_size), tf.float32)
-        tops, lefts = tf.unstack(tf.cast(numbers[:2] * self.offsets, tf.int64))
+        numbers = floats(random_words((self.crop_key, step), 3 * self.batch_size)).reshape(3, -1)
+        tops, lefts = (numbers[:2] * np.float32(self.offsets)).astype(np.int64)
         return Crops(tops, lefts, numbers[2] < self.flip_probability)
 
-    def weight_seed(self, step: Any) -> Any:
-        """The seed of a step's MixUp weight, int32 `(2,)`."""
-        return self._uniform(self.weight_key, step, (2,), tf.int32)
+    def weight(self, step: int) -> np.float32:
+        """The MixUp weight of a step, from Beta(`mixup_alpha`, `mixup_alpha`), in [0, 1].
 
-    def _uniform(self, key, number, shape, dtype):
-        """Floats in [0, 1), or integers over the whole range of `dtype`."""
-        bounds = {} if dtype.is_floating else {"minval": None, "maxval": None}
-        seed = tf.stack([tf.constant(key, tf.int64), tf.cast(number, tf.int64)])
-        return tf.random.stateless_uniform(shape, seed, dtype=dtype, alg="philox", **bounds)
+        It is the quantile of a uniform number, rounded to a multiple of 1 / `WEIGHT_STEPS`.
+        """
+        seed = random_words((self.weight_key, step), 2).view(np.int32).tolist()
+        (uniform,) = floats(random_words(tuple(seed), 1))
+        thresholds = weight_thresholds(self.mixup_alpha)
+        return np.float32(np.searchsorted(thresholds, uniform, "right") / WEIGHT_STEPS)
 
 
-def crop_batch(images: Any, rows: Any, crops: Crops, size: int) -> Any:
+@functools.lru_cache(maxsize=4)
+def weight_thresholds(alpha: float) -> np.ndarray:
+    """Of Beta(`alpha`, `alpha`), the probabilities of less than 1/2, 3/2, 5/2... steps of a weight.
+
+    A uniform number of which `i` are not larger becomes the weight `i / WEIGHT_STEPS`.
+    """
+    from scipy.special import betainc
+
+    return betainc(alpha, alpha, (np.arange(WEIGHT_STEPS) + 0.5) / WEIGHT_STEPS)
+
+
+def crop_batch(images: np.ndarray, rows: np.ndarray, crops: Crops, size: int) -> np.ndarray:
     """Cuts crops `(batch, size, size, 3)` out of the images `rows`, int64 `(batch,)`; all uint8."""
-
-    def crop_one(sample):
-        row, top, left, flip = sample
-        crop = tf.slice(images, tf.stack([row, top, left, 0]), [1, size, size, 3])[0]
-        return tf.cond(flip, lambda: tf.reverse(crop, [1]), lambda: crop)
-
-    signature = tf.TensorSpec((size, size, 3), tf.uint8)
-    return tf.map_fn(crop_one, (rows, *crops), fn_output_signature=signature)
+    cropped = np.empty((len(rows), size, size, 3), np.uint8)
+    for row, top, left, flip, target in zip(rows, *crops, cropped, strict=True):
+        crop = images[row, top : top + size, left : left + size]
+        target[...] = crop[:, ::-1] if flip else crop
+    return cropped

@@ -1,7 +1,20 @@
 """How good a model is, and what shows it."""
 
-from keras_bit.evaluation.evaluation import Evaluation, Mistake
+from keras_bit.evaluation.calibration import Calibration
+from keras_bit.evaluation.evaluate import evaluate
+from keras_bit.evaluation.evaluation import ClassScores, Evaluation, Mistake
+from keras_bit.evaluation.outputs import RunOutputs
 from keras_bit.evaluation.predict import FilePrediction, predict_files
 from keras_bit.evaluation.report import write_report
 
-__all__ = ["Evaluation", "FilePrediction", "Mistake", "predict_files", "write_report"]
+__all__ = [
+    "Calibration",
+    "ClassScores",
+    "Evaluation",
+    "FilePrediction",
+    "Mistake",
+    "RunOutputs",
+    "evaluate",
+    "predict_files",
+    "write_report",
+]

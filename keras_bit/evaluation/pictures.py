@@ -14,7 +14,8 @@ import keras
 import numpy as np
 
 from keras_bit.core.files import atomic_write
-from keras_bit.evaluation.evaluation import Evaluation, Mistake
+from keras_bit.evaluation.calibration import Calibration
+from keras_bit.evaluation.evaluation import Evaluation, Mistake, describe_classes
 from keras_bit.hyperrule.rule import HyperRule
 
 DPI = 110
@@ -25,6 +26,7 @@ GRID_COLUMNS = 4
 GRID_IMAGES = 16
 SMALLEST_SHARE = 0.005
 MOST_TICKS = 100  # more class names than this on one axis cannot be read
+MOST_BARS = 60
 
 
 def describe_label(label: Any, label_names: Sequence[str]) -> str:
@@ -112,20 +114,24 @@ def draw_schedule(path: str | os.PathLike, rule: HyperRule) -> None:
 def draw_curves(path: str | os.PathLike, history: Mapping[str, Sequence[float]]) -> None:
     """Writes loss and accuracy over the updates, training and validation, to the PNG `path`.
 
-    `history` has lists with one value an epoch: `loss`, `accuracy`, `val_loss`, `val_accuracy`,
+    `history` has lists with one value an epoch: `loss`, `val_loss`, the same of one or more
+    metrics between 0 and 1, of which the first is drawn, such as `accuracy` and `val_accuracy`,
     and `updates`, the optimizer updates done by then.
     """
     updates = history["updates"]
     figure = new_figure(10, 4.2)
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    names = ["loss", *(name for name in history if name != "loss" and f"val_{name}" in history)]
+    for axes, metric in zip(figure.subplots(1, 2), names[:2], strict=True):
         values = np.asarray(history[f"val_{metric}"], dtype=float)
         axes.plot(updates, history[metric], "-o", color=TRAIN_COLOR, ms=4, label="training")
         axes.plot(updates, values, "-o", color=TEST_COLOR, ms=4, label="validation")
-        title = f"{metric}: no finite value on validation"
+        title = metric.replace("_", " ")
         if np.isfinite(values).any():
             best = int(np.nanargmin(values) if metric == "loss" else np.nanargmax(values))
             axes.plot(updates[best], values[best], "o", ms=11, mfc="none", color=TEST_COLOR)
-            title = f"{metric}: {values[best]:.4g} at best on validation, update {updates[best]:,}"
+            title = f"{title}: {values[best]:.4g} at best on validation, update {updates[best]:,}"
+        else:
+            title = f"{title}: no finite value on validation"
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("optimizer updates")
         axes.set_xlim(0, updates[-1] * 1.04)
@@ -160,17 +166,22 @@ def draw_mistakes(
     """
     if not mistakes:
         figure = new_figure(GRID_COLUMNS * 2, 1.2)
-        message = "No mistakes: every validation image is right."
+        message = "No mistakes: every image is right."
         figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=13)
         save_figure(figure, path)
         return
-    titles = [
-        f"{mistake.probability:.2f} {shorten(label_names[mistake.predicted], 20)}\n"
-        f"true: {shorten(label_names[mistake.true], 20)}\n"
-        f"{shorten(os.path.basename(mistake.name) or mistake.name)}"
-        for mistake in mistakes
-    ]
+    titles = [_describe_mistake(mistake, label_names) for mistake in mistakes]
     _draw_grid(path, images, titles, "The most confident mistakes")
+
+
+def _describe_mistake(mistake, label_names):
+    """Three lines: the wrong label with its probability, the true classes, and the file."""
+    wrong = shorten(label_names[mistake.label], 20)
+    if isinstance(mistake.true, tuple):
+        wrong += ", missed" if mistake.label in mistake.true else ", wrong"
+    true = shorten(describe_classes(mistake.true, label_names), 20)
+    file = shorten(os.path.basename(mistake.name) or mistake.name)
+    return f"{mistake.probability:.2f} {wrong}\ntrue: {true}\n{file}"
 
 
 def draw_confusion(path: str | os.PathLike, evaluation: Evaluation) -> None:
@@ -208,6 +219,62 @@ def draw_confusion(path: str | os.PathLike, evaluation: Evaluation) -> None:
     right, total = np.trace(counts), counts.sum()
     axes.set_title(f"{right:,} of {total:,} right ({right / total:.2%})")
     figure.colorbar(drawn, ax=axes, label="share of the true class", fraction=0.04, pad=0.02)
+    save_figure(figure, path)
+
+
+def draw_class_scores(path: str | os.PathLike, evaluation: Evaluation) -> None:
+    """Writes the F1 and the average precision of each class to the PNG `path`, the worst first.
+
+    Of images with several labels each. Of more than 60 classes these are the worst; classes
+    without images are left out.
+    """
+    present = [scores for scores in evaluation.worst_classes() if scores.support]
+    scores = present[:MOST_BARS]
+    rows = np.arange(len(scores))
+    font = 9 if len(scores) <= 30 else 7
+    figure = new_figure(8, max(2.2, 1.1 + len(scores) * (0.26 if font == 9 else 0.19)))
+    axes = figure.add_subplot()
+    f1, precision = (
+        [getattr(each, name) for each in scores] for name in ("f1", "average_precision")
+    )
+    axes.hlines(rows, 0, 1, color="0.92", linewidth=1, zorder=0)
+    axes.plot(f1, rows, "o", color=TRAIN_COLOR, label="F1 at the threshold")
+    axes.plot(precision, rows, "D", color=TEST_COLOR, ms=5, mfc="none", label="average precision")
+    names = [f"{shorten(each.name)} ({each.support:,})" for each in scores]
+    axes.set_yticks(rows, names, fontsize=font, parse_math=False)
+    axes.set_ylim(len(scores) - 0.4, -0.6)
+    axes.set_xlim(-0.02, 1.02)
+    more = len(present) - len(scores)
+    axes.set_title(f"The worst {len(scores):,} classes" if more else "Class by class")
+    axes.set_ylabel("class (images)")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    save_figure(figure, path)
+
+
+def draw_reliability(path: str | os.PathLike, calibration: Calibration) -> None:
+    """Writes the reliability diagram of a calibration to the PNG `path`.
+
+    On the diagonal, probabilities mean what they say; below it, the model is too sure.
+    """
+    figure = new_figure(5.2, 5.8)
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    bins = len(calibration.counts)
+    filled = calibration.counts > 0
+    middles, width = (np.arange(bins)[filled] + 0.5) / bins, 1 / bins
+    accuracy, confidence = calibration.accuracy[filled], calibration.confidence[filled]
+    axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
+    axes.bar(middles, accuracy, width * 0.92, color=TRAIN_COLOR, label="came true")
+    axes.plot(confidence, accuracy, "o", color=TEST_COLOR, ms=5, label="at the mean probability")
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("share that came true")
+    axes.set_title(f"Expected calibration error {calibration.error:.3f}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    below.bar(middles, calibration.counts[filled], width * 0.92, color="0.6")
+    below.set_xlim(0, 1)
+    below.set_ylabel("number")
+    below.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+    below.yaxis.set_major_formatter(lambda value, _: short_number(value))
+    below.set_xlabel("probability")
     save_figure(figure, path)
 
 

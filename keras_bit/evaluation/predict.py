@@ -18,10 +18,19 @@ from keras_bit.core.device import is_out_of_memory, set_memory_growth
 from keras_bit.core.files import check_zip, fault_of, read_json, wrap_read_errors
 from keras_bit.core.text import list_some
 from keras_bit.core.warn import warn_caller
-from keras_bit.data.cache import resize
-from keras_bit.data.images import SKIP, check_damaged, threaded_map, try_read, try_transform
-from keras_bit.evaluation.evaluation import probabilities_of
+from keras_bit.data.images import (
+    SKIP,
+    ImageSource,
+    check_damaged,
+    threaded_map,
+    try_read,
+    try_transform,
+)
+from keras_bit.data.resize import resize
+from keras_bit.evaluation.class_maps import MapsOf, class_map_function
 from keras_bit.evaluation.files import find_images, is_image
+from keras_bit.evaluation.map_files import check_maps_folder, draw_file_maps
+from keras_bit.evaluation.outputs import OUTPUTS_FILE, RunOutputs
 from keras_bit.hyperrule.rule import HyperRule
 
 # Also registers what saved models hold, in the command too.
@@ -33,6 +42,7 @@ LABELS_FILE = "label_names.json"
 RULE_FILE = "rule.json"
 COMPLETE_FOLDER = "complete"  # of a run's output, while its files replace those of another run
 BATCH_SIZE = 32
+TOP = 3
 _NAMED = 3
 _AGAIN = "Copy the run again, or train again."
 
@@ -44,13 +54,19 @@ class FilePrediction:
     Attributes:
         file: Path of the file, as it was given.
         classes: Pairs of a class's name and its probability, the most probable first; empty where
-            the file cannot be read, or is skipped for it is damaged.
+            the file cannot be read, or is skipped for it is damaged, and where an image that can
+            have several labels has none.
         error: Why that is so, or `None`.
+        maps: The class activation maps of `classes` where they were asked for, float32
+            `(rows, columns, len(classes))`; see `keras_bit.BiTClassifier.class_maps`.
+        map_file: Path of the PNG that shows them, or `None`.
     """
 
     file: str
     classes: tuple[tuple[str, float], ...]
     error: str | None = None
+    maps: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+    map_file: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +76,13 @@ class SavedRun:
     model_file: pathlib.Path
     label_names: tuple[str, ...]
     rule: HyperRule
+    outputs: RunOutputs = RunOutputs()
     name: str = "run"  # of the argument, in errors
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The folder that holds the run's files."""
+        return self.model_file.parent
 
     @classmethod
     def open(cls, run: str | os.PathLike, name: str = "run") -> "SavedRun":
@@ -79,29 +101,39 @@ class SavedRun:
             if not isinstance(names, list) or not all(isinstance(x, str) for x in names):
                 raise ValueError(f"it holds {str(names)[:40]}")
         with wrap_read_errors(rule, f"`{name}` must hold the JSON of a rule", _AGAIN):
-            config = read_json(rule)["config"]
-            return cls(model, tuple(names), HyperRule.from_config(config), name)
+            content = read_json(rule)
+            made = HyperRule.from_config(content["config"])
+        if content.get("multi_label") and not model.with_name(OUTPUTS_FILE).is_file():
+            # As a softmax over labels of which an image has several, its logits would mislead.
+            raise FileNotFoundError(f"{must} {run}, beside whose model {OUTPUTS_FILE} is missing.")
+        outputs = RunOutputs.read(model.parent, len(names), name)
+        return cls(model, tuple(names), made, outputs, name)
 
     def predict(
-        self, files: Sequence[str], top: int, batch_size: int = BATCH_SIZE, damaged: str = SKIP
+        self,
+        files: Sequence[ImageSource],
+        top: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        damaged: str = SKIP,
+        maps: bool = False,
     ) -> Iterator[FilePrediction]:
-        """Yields a `FilePrediction` for each file; no more than a few batches are held at once."""
-        model = None
+        """Yields a `FilePrediction` for each file; no more than a few batches are held at once.
+
+        The model is loaded for the first file that can be read.
+        """
         kept: list[str] = []
         images = threaded_map(functools.partial(self._resized, damaged), files)
         with contextlib.closing(images):
             while batch := list(itertools.islice(images, batch_size)):
                 readable = [image for _, image, _ in batch if image is not None]
-                rows: Iterator[np.ndarray] = iter(())
-                if readable:
-                    model = self._load() if model is None else model
-                    rows = iter(self._probabilities(model, np.stack(readable)))
+                answers = self._answers(np.stack(readable), top, maps) if readable else iter(())
                 for file, image, reason in batch:
                     if image is None:
                         yield FilePrediction(file, (), reason)
                         continue
                     kept += [f"{file} ({reason})"] if reason else []
-                    yield FilePrediction(file, self._best(next(rows), top))
+                    classes, class_maps = next(answers)
+                    yield FilePrediction(file, classes, maps=class_maps)
         if kept:
             warn_caller(
                 f"{len(kept)} of {len(files)} images are damaged and were decoded as far as they "
@@ -112,7 +144,8 @@ class SavedRun:
         to_edge = functools.partial(resize, edge=self.rule.crop_size)
         return file, *try_transform(file, to_edge, damaged)
 
-    def _load(self):
+    def load(self) -> keras.Model:
+        """Returns the model, checked; it takes images of any size, of values in [0, 1]."""
         set_memory_growth()
         held = f"`{self.name}` must hold a model that keras_bit saved"
         with wrap_read_errors(self.model_file, held, _AGAIN, unless=is_out_of_memory):
@@ -126,7 +159,18 @@ class SavedRun:
         self._check_finite("weights", has_finite_weights(model))
         return model
 
-    def _probabilities(self, model, images):
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """What `load` returns, loaded once."""
+        return self.load()
+
+    @functools.cached_property
+    def class_maps(self) -> MapsOf | None:
+        """The `class_map_function` of the model."""
+        return class_map_function(self.model)
+
+    def logits(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+        """Returns the logits of the run's model for uint8 images, `(n, classes)`."""
         logits = np.asarray(model.predict_on_batch(images.astype("float32") / 255))
         if logits.shape[-1] != len(self.label_names):
             raise ValueError(
@@ -135,7 +179,7 @@ class SavedRun:
                 f"{self.model_file}. {_AGAIN}"
             )
         self._check_finite("outputs", np.isfinite(logits).all())
-        return probabilities_of(logits)
+        return logits
 
     def _check_finite(self, what, finite):
         if not finite:
@@ -144,36 +188,65 @@ class SavedRun:
                 "or NaN ones. Train again with a lower `learning_rate`."
             )
 
-    def _best(self, probabilities, top):
-        best = (-probabilities).argsort(kind="stable")[:top]
-        return tuple((self.label_names[index], float(probabilities[index])) for index in best)
+    def _answers(self, images, top, maps):
+        """Yields for each image the pairs of a `FilePrediction`, and their maps or `None`."""
+        all_maps = self._maps(images) if maps else itertools.repeat(None)
+        for logits, class_maps in zip(self.logits(self.model, images), all_maps, strict=False):
+            best, probabilities = self._best(logits, top)
+            classes = tuple((self.label_names[i], float(probabilities[i])) for i in best)
+            yield classes, None if class_maps is None else class_maps[..., best]
+
+    def _maps(self, images):
+        if self.class_maps is None:
+            raise ValueError(
+                f"`{self.name}` must hold a keras_bit.BiTClassifier with average pooling: only "
+                "then are logits the means of class activation maps. Received: "
+                f"{self.model_file} with another model. Predict without `maps`."
+            )
+        return self.class_maps(images)
+
+    def _best(self, logits, top):
+        """The classes to name, and all probabilities: all labels of the image for no `top`."""
+        probabilities = self.outputs.probabilities(logits)
+        best = (-probabilities).argsort(kind="stable")
+        if top is None and self.outputs.multi_label:
+            best = best[self.outputs.decide(logits)[best] == 1]
+        else:
+            best = best[: TOP if top is None else top]
+        return best, probabilities
 
 
 def predict_files(
     run: str | os.PathLike,
     files: str | os.PathLike | Iterable[str | os.PathLike],
     *,
-    top: int = 3,
+    top: int | None = None,
     batch_size: int = BATCH_SIZE,
     damaged: str = SKIP,
+    maps: str | os.PathLike | None = None,
 ) -> list[FilePrediction]:
     """Names the classes of image files.
 
+    Probabilities are those after the run's temperature, if one was fitted (`keras_bit.evaluate`).
     Images are decoded and resized as those that the run was evaluated on. Files that cannot be
     read are reported and do not stop the others; what is no image in a folder, or among the files
     that a pattern matches, is counted in a warning.
 
     Args:
         run: Output folder of `keras_bit.fine_tune`, or the `model.keras` in it; beside the model
-            lie `label_names.json` and `rule.json`.
+            lie `label_names.json`, `rule.json` and, but for runs of earlier versions,
+            `outputs.json`.
         files: Paths of JPEG, PNG, BMP, GIF, WebP or TIFF files; of folders, which mean all images
             below them, sorted by path, without hidden and system files; or patterns of paths with
             `*`, `?` or `[`, in which `**` stands for any number of folders. The name of a file
             that exists is that file, whatever it holds. Several of them, or one.
-        top: Number of classes for each file.
+        top: Number of classes for each file. Default: 3; of a run whose images have several labels
+            each, all labels whose probability reaches the threshold of their class.
         batch_size: Number of images that are predicted together.
         damaged: Whether to `"skip"` JPEG files that are cut short or damaged, as those that cannot
             be read, or to `"keep"` them as far as they can be decoded, named in one warning.
+        maps: New or empty folder for pictures of the class activation maps, a PNG for each image:
+            where in it the logits of its `classes` come from. Default: none are drawn.
 
     Returns:
         A list of `FilePrediction`, one for each file, in order.
@@ -181,8 +254,9 @@ def predict_files(
     Raises:
         FileNotFoundError: If `run` is something else, with all of the run's files that are
             missing; before the model is loaded.
+        FileExistsError: If the folder `maps` is not empty.
         ValueError: If a number is out of range, there is no image in a folder, a pattern matches
-            none, or a file of the run is damaged.
+            none, a file of the run is damaged, or its model has no class activation maps.
         FloatingPointError: If weights or outputs of the model are infinite or NaN.
 
     Example:
@@ -199,10 +273,16 @@ def predict_files(
         print(prediction.file, prediction.classes)
     ```
     """
-    top = check_integer("top", top, minimum=1)
+    top = top if top is None else check_integer("top", top, minimum=1)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     check_damaged(damaged)
-    return list(SavedRun.open(run).predict(find_images(files), top, batch_size, damaged))
+    saved = SavedRun.open(run)
+    folder = None if maps is None else check_maps_folder(maps)
+    found = find_images(files)
+    predictions = saved.predict(found, top, batch_size, damaged, maps=folder is not None)
+    if folder is not None:
+        predictions = draw_file_maps(predictions, folder, saved.rule.crop_size)
+    return list(predictions)
 
 
 def _files_of(path):

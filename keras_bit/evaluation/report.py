@@ -1,13 +1,16 @@
-"""The report of a run: its pictures, and a page with all of them."""
+"""The report of a run, or of an evaluation: its pictures, and a page with all of them."""
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_bit.evaluation.evaluation import Evaluation
+from keras_bit.evaluation.class_maps import draw_mistake_maps
+from keras_bit.evaluation.evaluation import Evaluation, describe_classes
+from keras_bit.evaluation.notes import headline, notes
 from keras_bit.evaluation.page import (
     Picture,
     heading,
@@ -18,9 +21,11 @@ from keras_bit.evaluation.page import (
     write_page,
 )
 from keras_bit.evaluation.pictures import (
+    draw_class_scores,
     draw_confusion,
     draw_curves,
     draw_mistakes,
+    draw_reliability,
     draw_schedule,
     draw_training_images,
 )
@@ -28,15 +33,30 @@ from keras_bit.hyperrule.rule import HyperRule
 
 PAGE_FILE = "report.html"
 PICTURES_FOLDER = "report"
+SCHEDULE, CURVES, TRAINING_IMAGES = "learning_rate.png", "curves.png", "training_images.png"
+CONFUSION, CLASSES = "confusion_matrix.png", "classes.png"
+RELIABILITY, MISTAKES, MAPS = "reliability.png", "mistakes.png", "class_maps.png"
+# All that there can be: either the confusion matrix or, with several labels, the classes.
 PICTURE_FILES = (
-    "learning_rate.png",
-    "curves.png",
-    "training_images.png",
-    "confusion_matrix.png",
-    "mistakes.png",
+    SCHEDULE,
+    CURVES,
+    TRAINING_IMAGES,
+    CONFUSION,
+    CLASSES,
+    RELIABILITY,
+    MISTAKES,
+    MAPS,
 )
 SHOWN_MISTAKES = 12
 LISTED_MISTAKES = 200
+_RELIABILITY_TEXT = (
+    "How often predictions come true, by their probability. Where bars end below the dashed line, "
+    "the model is too sure; above it, not sure enough. Below: how many there are."
+)
+_MAPS_TEXT = (
+    "Class activation maps, {} x {} positions over each image. The mean of a map is the logit of "
+    "its class, so that colors show where in the image it comes from."
+)
 
 
 def write_report(
@@ -49,53 +69,76 @@ def write_report(
     evaluation: Evaluation,
     training_examples: tuple[np.ndarray, np.ndarray],
     mistaken_images: np.ndarray | Sequence[np.ndarray],
+    mistake_maps: np.ndarray | None = None,
+    train_counts: Sequence[int] | None = None,
 ) -> None:
     """Writes the pictures of a run to `folder/report` and all of them to `folder/report.html`.
 
     `text` is shown as it is, `metrics` as a table. `history` and `training_examples` are as for
     `draw_curves` and `draw_training_images`; `mistaken_images` those of
-    `evaluation.mistakes(SHOWN_MISTAKES)`, in their order.
+    `evaluation.mistakes(SHOWN_MISTAKES)`, in their order, and `mistake_maps` their class activation
+    maps `(n, rows, columns, classes)`; `train_counts` the number of training images of each class,
+    by which the page tells that classes are unequal.
     """
     folder = pathlib.Path(folder)
+    pictures = folder / PICTURES_FOLDER
+    pictures.mkdir(exist_ok=True)
+    draw_schedule(pictures / SCHEDULE, rule)
+    draw_curves(pictures / CURVES, history)
+    draw_training_images(pictures / TRAINING_IMAGES, *training_examples, evaluation.label_names)
     mixed = "With MixUp, training values are those of mixed images. " if rule.mixup_alpha else ""
-    described = (
-        ("Learning rate", "Over the optimizer updates; dotted lines are the rule's boundaries."),
-        ("Loss and accuracy", f"{mixed}The ring is the best value on validation."),
-        ("Training images", "A row from each of the first batches, cropped, flipped and mixed."),
-        ("Confusion matrix", "Validation images: true class in rows, prediction in columns."),
-        ("Most confident mistakes", "Validation images, with the probability of the prediction."),
+    run = (
+        (SCHEDULE, "Learning rate", "Over the optimizer updates; dotted: the rule's boundaries."),
+        (CURVES, "Training curves", f"{mixed}The ring is the best value on validation."),
+        (TRAINING_IMAGES, "Training images", "Of the first batches: cropped, flipped and mixed."),
     )
-    pictures = [
-        Picture(folder / PICTURES_FOLDER / name, *texts)
-        for name, texts in zip(PICTURE_FILES, described, strict=True)
-    ]
-    (folder / PICTURES_FOLDER).mkdir(exist_ok=True)
-    schedule, curves, training_images, confusion, wrong = (picture.path for picture in pictures)
-    draw_schedule(schedule, rule)
-    draw_curves(curves, history)
-    draw_training_images(training_images, *training_examples, evaluation.label_names)
-    draw_confusion(confusion, evaluation)
-    mistakes = evaluation.mistakes(SHOWN_MISTAKES)
-    draw_mistakes(wrong, mistaken_images, mistakes, evaluation.label_names)
-    title = f"Fine-tuning: {evaluation.metrics['accuracy']:.2%} right on validation"
-    facts = [
-        (name.replace("_", " "), _fact(value))
-        for name, value in metrics.items()
-        if value is not False and value is not None
-    ]
     parts = (
-        table(facts),
+        *_results(metrics, evaluation, train_counts),
         preformatted(text),
-        *map(illustration, pictures),
-        _mistakes_table(evaluation),
-        heading("Class by class"),
-        paragraph("The worst classes come first."),
-        table(
-            evaluation.class_rows(),
-            ("class", "validation images", "right", "most often taken for"),
-        ),
+        *(illustration(Picture(pictures / name, *texts)) for name, *texts in run),
+        *_evaluated(pictures, evaluation, mistaken_images, "validation images", mistake_maps),
     )
-    write_page(folder / PAGE_FILE, title, parts)
+    write_page(folder / PAGE_FILE, f"Fine-tuning: {headline(evaluation)} on validation", parts)
+
+
+def write_evaluation_page(
+    path: str | os.PathLike,
+    evaluation: Evaluation,
+    metrics: Mapping[str, Any],
+    mistaken_images: np.ndarray | Sequence[np.ndarray],
+    mistake_maps: np.ndarray | None = None,
+) -> None:
+    """Writes a page with the evaluation of a model, its pictures inside.
+
+    `metrics` are shown as a table; `mistaken_images` and `mistake_maps` as for `write_report`.
+    """
+    with tempfile.TemporaryDirectory() as pictures:
+        parts = (
+            *_results(metrics, evaluation, None),
+            *_evaluated(
+                pathlib.Path(pictures), evaluation, mistaken_images, "images", mistake_maps
+            ),
+        )
+        count = f"{len(evaluation.labels):,} images"
+        write_page(path, f"Evaluation: {headline(evaluation)} on {count}", parts)
+
+
+def _results(metrics, evaluation, train_counts):
+    """The table of metrics, and what one has to know to read it."""
+    return (table(_facts(metrics)), *map(paragraph, notes(evaluation, train_counts)))
+
+
+def _facts(metrics):
+    """Rows of names and values; an interval stands beside its value."""
+    ends = {f"{name}_{end}" for name in metrics for end in ("low", "high")}
+    for name, value in metrics.items():
+        if name in ends or value is False or value is None:
+            continue
+        shown = _fact(value)
+        if f"{name}_low" in metrics:
+            low, high = (_fact(metrics[f"{name}_{end}"]) for end in ("low", "high"))
+            shown = f"{shown} (95% interval: {low} to {high})"
+        yield name.replace("_", " "), shown
 
 
 def _fact(value):
@@ -106,15 +149,72 @@ def _fact(value):
     return f"{value:,}" if isinstance(value, int) else value
 
 
+def _evaluated(
+    folder: pathlib.Path,
+    evaluation: Evaluation,
+    mistaken_images: np.ndarray | Sequence[np.ndarray],
+    images: str,
+    mistake_maps: np.ndarray | None = None,
+) -> Iterable[str]:
+    """Yields the parts of a page on an evaluation, whose pictures it draws into `folder`."""
+    if evaluation.multi_label:
+        draw_class_scores(folder / CLASSES, evaluation)
+        text = f"Of the {images}; behind each class the number that have it."
+        yield illustration(Picture(folder / CLASSES, "Classes", text))
+    else:
+        draw_confusion(folder / CONFUSION, evaluation)
+        text = f"Of the {images}: true class in rows, prediction in columns."
+        yield illustration(Picture(folder / CONFUSION, "Confusion matrix", text))
+    draw_reliability(folder / RELIABILITY, evaluation.calibration)
+    yield illustration(Picture(folder / RELIABILITY, "Calibration", _RELIABILITY_TEXT))
+    mistakes = evaluation.mistakes(SHOWN_MISTAKES)
+    draw_mistakes(folder / MISTAKES, mistaken_images, mistakes, evaluation.label_names)
+    several = evaluation.multi_label
+    text = "a label that is wrong or missed" if several else "the prediction"
+    text = f"Of the {images}, with the probability of {text}."
+    yield illustration(Picture(folder / MISTAKES, "Most confident mistakes", text))
+    if mistake_maps is not None and mistakes:
+        pairs = mistaken_images, mistake_maps
+        draw_mistake_maps(folder / MAPS, *pairs, mistakes, evaluation.label_names)
+        text = _MAPS_TEXT.format(*mistake_maps.shape[1:3])
+        yield illustration(Picture(folder / MAPS, "Where the mistakes come from", text))
+    yield _mistakes_table(evaluation)
+    yield heading("Class by class")
+    yield paragraph("The worst classes come first.")
+    yield _classes_table(evaluation, images)
+
+
 def _mistakes_table(evaluation):
     """The mistakes under their picture, where there are any."""
     mistakes, names = evaluation.mistakes(), evaluation.label_names
     if not mistakes:
         return ""
     rows = [
-        (mistake.name, names[mistake.true], names[mistake.predicted], f"{mistake.probability:.2f}")
+        (
+            mistake.name,
+            describe_classes(mistake.true, names),
+            describe_classes(mistake.predicted, names),
+            *((names[mistake.label],) if evaluation.multi_label else ()),
+            f"{mistake.probability:.2f}",
+        )
         for mistake in mistakes[:LISTED_MISTAKES]
     ]
-    listed = table(rows, ("file", "true class", "prediction", "probability"))
+    one = ("file", "true class", "prediction", "probability")
+    several = ("file", "true classes", "predictions", "wrong or missed", "probability")
+    columns = several if evaluation.multi_label else one
     more = len(mistakes) - len(rows)
-    return listed + (paragraph(f"And {more:,} more.") if more else "")
+    return table(rows, columns) + (paragraph(f"And {more:,} more.") if more else "")
+
+
+def _classes_table(evaluation, images):
+    common = ("class", images, "precision", "recall", "F1")
+    one, several = ("most often taken for",), ("average precision", "threshold")
+    columns = (*common, *(several if evaluation.multi_label else one))
+    rows = []
+    for each in evaluation.worst_classes():
+        scores = [f"{value:.3f}" for value in (each.precision, each.recall, each.f1)]
+        own = [each.confused_with]
+        if evaluation.multi_label:
+            own = [f"{value:.3f}" for value in (each.average_precision, each.threshold)]
+        rows.append((each.name, f"{each.support:,}", *scores, *own))
+    return table(rows, columns)

@@ -67,6 +67,7 @@ class SkippedSteps:
 
     def __call__(self, *state_and_batches: Any) -> Any:
         *state, batches = state_and_batches
+        batches = iter(batches)  # On PyTorch it is a list of one.
         steps = min(self._left, self._model.steps_per_execution)
         try:
             for _ in range(self._before + steps):

@@ -6,9 +6,13 @@ import keras
 
 from keras_bit.core.saving import register
 
+# On PyTorch Keras makes an optimizer of a subclass, which updates all arrays at once; but not where
+# `keras.optimizers.SGD` itself is subclassed.
+_KerasSGD: Any = type(keras.optimizers.SGD.__new__(keras.optimizers.SGD))
+
 
 @register
-class SGD(keras.optimizers.SGD):
+class SGD(_KerasSGD):
     """`keras.optimizers.SGD`, with TensorFlow one operation for each array where that has momentum.
 
     Keras multiplies, subtracts, assigns and adds, each a pass over the weights; the result is the

@@ -1,6 +1,5 @@
 """The network of BiT as one Keras layer."""
 
-import numbers
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,9 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bit.core.arguments import check_boolean, check_integer, check_positive_number
+from keras_bit.core.arguments import check_boolean, check_positive_number
 from keras_bit.core.saving import register
 from keras_bit.layers.blocks import Block, RootBlock, norm_relu
+from keras_bit.layers.fusion import wide_dtype
 from keras_bit.layers.image_input import (
     add_guard,
     check_image_dtype,
@@ -21,20 +21,18 @@ from keras_bit.layers.image_input import (
 )
 from keras_bit.layers.recompute import recomputed
 from keras_bit.layers.standardized_conv import EPSILON, skip_init
-from keras_bit.weights.architecture import UNITS, architecture_of
+from keras_bit.weights.architecture import architecture_of, check_depth, check_width, units_of
 from keras_bit.weights.arrays import WeightArrays
 from keras_bit.weights.assign import assign_strictly, check_fit
-from keras_bit.weights.formats import read_weights
+from keras_bit.weights.formats import read_outline, read_weights
 from keras_bit.weights.npz import write_npz
+from keras_bit.weights.torch_files import check_portable, write_safetensors
 
 ANY_SIZE = (None, None, None, 3)
 STAGES = ("stem", "block1", "block2", "block3", "block4", "norm")
 # With `remat` the first so many parts, whose activations are the largest, are recomputed as wholes:
 # of the first block not even its units' inputs are saved, and its units recompute twice.
 WHOLE_PARTS = 2
-# Far beyond any released network; more would fill the memory before anything says why.
-MOST_UNITS = 1000
-MOST_WIDTH = 64
 
 
 @register
@@ -105,8 +103,8 @@ class BiTBackbone(keras.layers.Layer):
         # Images are rescaled in float32 first and cast to the compute dtype after.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
-        self.depth = _checked_depth(depth)
-        self.width = _checked_width(width)
+        self.depth = check_depth(depth)
+        self.width = check_width(width)
         self.value_range = check_value_range(value_range)
         self.pooling = _check_pooling(pooling)
         self.standardize = check_boolean("standardize", standardize)
@@ -118,7 +116,7 @@ class BiTBackbone(keras.layers.Layer):
         self.root_block = RootBlock(channels, name="root_block", **options)
         self.blocks = []
         input_channels = channels
-        for number, units in enumerate(UNITS.get(self.depth, self.depth), 1):
+        for number, units in enumerate(units_of(self.depth), 1):
             strides = 1 if number == 1 else 2
             name = f"block{number}"
             block = Block(
@@ -130,17 +128,22 @@ class BiTBackbone(keras.layers.Layer):
         self._freeze(frozen)
 
     @classmethod
-    def from_preset(cls, name: str | os.PathLike, **kwargs: Any) -> "BiTBackbone":
+    def from_preset(
+        cls, name: str | os.PathLike, load_weights: bool = True, **kwargs: Any
+    ) -> "BiTBackbone":
         """Returns the backbone with pretrained weights, of the depth and width that they have.
 
         Args:
             name: A name of `keras_bit.presets()`, such as `"m-r50x1"`, whose weights are
                 downloaded into Keras's cache folder. Or the path or URL of an `.npz` file in the
                 authors' layout; of a `.safetensors`, `.pth` or `.bin` file of timm, Hugging Face
-                or the authors' PyTorch code; of a `.weights.h5` or `.keras` file of this package;
-                or of a TensorFlow SavedModel, as a folder or `.tar.gz`. Or a handle such as
-                `"https://tfhub.dev/google/bit/m-r50x1/1"` or `"google/bit/tensorFlow2/m-r50x1"`.
-                A SavedModel's own function and the layer made of it are compared on two images.
+                or the authors' PyTorch code; of a `.weights.h5` or `.keras` file of this package,
+                or the authors' `.h5`; or of a TensorFlow SavedModel, as a folder or `.tar.gz`,
+                whose own function and the layer made of it are compared on two images. Or a handle
+                such as `"hf://google/bit-50"`, `"https://tfhub.dev/google/bit/m-r50x1/1"` or
+                `"kaggle://google/bit/tensorFlow2/m-r50x1"`.
+            load_weights: With `False` depth and width alone are those of `name`, the weights are
+                random, and for a preset's name nothing is downloaded.
             **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
 
         Raises:
@@ -148,14 +151,23 @@ class BiTBackbone(keras.layers.Layer):
             ValueError: If there is no such preset; if a file is damaged, of another kind, or holds
                 no BiT network, another than the preset's or more than one; or if a SavedModel's
                 own function gives other features than the layer.
-            ConnectionError: If it cannot be downloaded.
+            ConnectionError: If it cannot be downloaded, a preset's from none of its places.
         """
-        return cls.from_arrays(read_weights(name, network_function), **kwargs)
+        return cls._from_source(name, load_weights, kwargs)
 
     @classmethod
-    def from_weights(cls, source: str | os.PathLike, **kwargs: Any) -> "BiTBackbone":
+    def from_weights(
+        cls, source: str | os.PathLike, load_weights: bool = True, **kwargs: Any
+    ) -> "BiTBackbone":
         """Alias of `from_preset`."""
-        return cls.from_arrays(read_weights(source, network_function), **kwargs)
+        return cls._from_source(source, load_weights, kwargs)
+
+    @classmethod
+    def _from_source(cls, source, load_weights, kwargs):
+        if check_boolean("load_weights", load_weights):
+            return cls.from_arrays(read_weights(source, network_function), **kwargs)
+        architecture, _, epsilon = read_outline(source)
+        return cls(*architecture, **{"kernel_epsilon": epsilon, **kwargs})
 
     @classmethod
     def from_arrays(cls, arrays: WeightArrays, **kwargs: Any) -> "BiTBackbone":
@@ -189,6 +201,33 @@ class BiTBackbone(keras.layers.Layer):
         """
         write_npz(path, self.named_weights(), dtype)
 
+    def save_safetensors(
+        self,
+        path: str | os.PathLike,
+        layout: str = "timm",
+        dtype: str = "float32",
+        head: Any = None,
+    ) -> None:
+        """Writes the weights for timm or Hugging Face's transformers; PyTorch is not needed.
+
+        timm reads them with `create_model("resnetv2_50x1_bit", num_classes=0,
+        checkpoint_path=path)`, transformers with `BitModel.from_pretrained(folder)`, its
+        `config.json` beside the file `model.safetensors`. Those networks add 1e-8 to a kernel's
+        variance, this one `kernel_epsilon`: outputs differ where kernels are very small.
+
+        Args:
+            path: File to write.
+            layout: `"timm"`, or `"huggingface"` for `transformers.BitModel`.
+            dtype: "float32", or "float16" for half the size.
+            head: A `ZeroInitHead` to write beside it.
+
+        Raises:
+            ValueError: If `layout` or `dtype` is another one, or the network is folded or narrow.
+        """
+        check_portable(self.standardize, {norm.groups for _, norm, _ in self._norms()})
+        weights = self.named_weights() | (head.named_weights() if head else {})
+        write_safetensors(path, weights, layout, dtype, self.kernel_epsilon)
+
     def build(self, input_shape: Sequence[int | None]) -> None:
         shape = check_image_shape(input_shape)
         for part in self._parts():
@@ -202,7 +241,7 @@ class BiTBackbone(keras.layers.Layer):
             return add_guard(features, nan_guard)
         pool = ops.max if self.pooling == "max" else ops.mean
         # A mean over a thousand float16 values would lose digits, or overflow.
-        wide = ops.cast(features, keras.backend.result_type(self.compute_dtype, "float32"))
+        wide = ops.cast(features, wide_dtype(self.compute_dtype))
         pooled = ops.cast(pool(wide, axis=(1, 2)), self.compute_dtype)
         return add_guard(pooled, nan_guard)
 
@@ -351,29 +390,6 @@ def network_function(arrays: WeightArrays) -> Callable[[np.ndarray], np.ndarray]
         return features @ head["head/kernel"] + head["head/bias"] if head else features
 
     return outputs
-
-
-def _checked_depth(depth):
-    if isinstance(depth, (tuple, list)) and len(depth) == 4:
-        units = tuple(check_integer("depth", number, minimum=1) for number in depth)
-        if max(units) <= MOST_UNITS:
-            return units
-    elif isinstance(depth, numbers.Integral) and int(depth) in UNITS:
-        return int(depth)
-    raise ValueError(
-        "`depth` must be 50, 101 or 152, or four numbers of units, one for each block, of at most "
-        f"{MOST_UNITS}. Received: depth={depth!r}"
-    )
-
-
-def _checked_width(width):
-    number = isinstance(width, numbers.Real) and not isinstance(width, bool)
-    if not number or not 0 < width <= MOST_WIDTH or 64 * width % 4:
-        raise ValueError(
-            "`width` must be a positive number for which `64 * width` is a whole multiple of 4, at "
-            f"most {MOST_WIDTH}. Received: width={width!r}"
-        )
-    return int(width) if width == int(width) else float(width)
 
 
 def _check_pooling(pooling):

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,8 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     after another, each a pass over memory. Small feature maps, and those of a size unknown when
     the graph is traced, are not worth compiling: every size is compiled separately. They too are
     traced once per size instead of at every call, of which a deep network has hundreds. On JAX,
-    and in eager mode, nothing changes. Tensors are positional arguments, Python values keywords.
+    in eager mode, and in a graph that Keras exports, nothing changes: only TensorFlow itself can
+    run a compiled function. Tensors are positional arguments, Python values keywords.
     """
 
     @functools.cache
@@ -34,11 +36,18 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(x, *tensors, **options):
-        if keras.backend.backend() != "tensorflow" or _is_eager(x):
+        if keras.backend.backend() != "tensorflow" or _is_eager(x) or _is_exported():
             return function(x, *tensors, **options)
         return traced(_is_large(x))(x, *tensors, **options)
 
     return call
+
+
+def wide_dtype(dtype: str) -> str:
+    """Returns the dtype for sums of values of a `dtype`: float32, or float64 for itself."""
+    if dtype == "float64" and keras.backend.backend() == "torch":
+        return dtype  # Keras takes float32 there.
+    return keras.backend.result_type(dtype, "float32")
 
 
 def with_control_dependency(x: Any, upstream: Any) -> Any:
@@ -100,7 +109,7 @@ def _chunk_size(x):
     sum together with the computation of its terms. Adding the rows of a chunk elementwise is
     plain arithmetic, which XLA vectorizes; the sum proper then reads an eighth of the values.
     """
-    if not _is_large(x) or _is_eager(x) or not runs_on_cpu():
+    if not _is_large(x) or _is_eager(x) or _is_exported() or not runs_on_cpu():
         return 1
     return next(size for size in range(MAX_CHUNK_SIZE, 0, -1) if x.shape[1] % size == 0)
 
@@ -114,3 +123,15 @@ def _is_eager(x):
     import jax
 
     return not isinstance(x, jax.core.Tracer)
+
+
+def _is_exported():
+    """Whether the graph that is traced is one for a file, by a `keras.export.ExportArchive`.
+
+    So are those of `model.export`. Keras does not tell the layers of it in any other way.
+    """
+    frame: Any = sys._getframe()
+    while frame := frame.f_back:
+        if frame.f_globals.get("__name__", "").startswith("keras.src.export."):
+            return True
+    return False

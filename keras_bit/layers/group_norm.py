@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.core.saving import register
-from keras_bit.layers.fusion import fused, row_sums, with_control_dependency
+from keras_bit.layers.fusion import fused, row_sums, wide_dtype, with_control_dependency
 
 
 def choose_groups(channels: int, most: int = 32) -> int:
@@ -31,6 +31,8 @@ def group_norm(x, gamma, beta, groups, epsilon, relu=False):
     the only saved activation is `x` (batch, height, width, channels), in its own precision.
     Statistics have the dtype of `gamma` and `beta`, (channels,).
     """
+    if keras.backend.backend() == "torch":
+        return _with_torch(x, gamma, beta, groups, epsilon, relu)
     options = {"groups": groups, "relu": relu}
 
     @ops.custom_gradient
@@ -44,6 +46,26 @@ def group_norm(x, gamma, beta, groups, epsilon, relu=False):
         return outputs, gradient
 
     return normalize(x, gamma, beta)
+
+
+def _with_torch(x, gamma, beta, groups, epsilon, relu):
+    """PyTorch's own operation, whose gradient saves its input in the dtype of `gamma`."""
+    from torch.nn import functional
+
+    wide = x.to(gamma.dtype)
+    # Centered first: PyTorch's variances are differences of squares, whose digits cancel where
+    # the mean is much larger than the deviation. Constants change neither outputs nor gradients.
+    means = wide.detach().mean((1, 2)).unflatten(-1, (groups, -1))
+    centers = means.mean(-1, keepdim=True).expand_as(means).flatten(1)
+    centered = wide - centers[:, None, None]
+    if gamma.requires_grad and not centered.requires_grad:
+        # Above frozen parts. The gradient on a CPU writes that of the input without asking
+        # whether there is one, and ends the process (PyTorch 2.13).
+        centered.requires_grad_()
+    channels_first = centered.permute(0, 3, 1, 2)
+    outputs = functional.group_norm(channels_first, groups, gamma, beta, epsilon)
+    outputs = outputs.permute(0, 2, 3, 1).to(x.dtype)
+    return functional.relu(outputs) if relu else outputs
 
 
 @fused
@@ -69,7 +91,7 @@ def _forward(x, gamma, beta, *, groups, epsilon, relu):
     scale, offset = _scale_and_offset(gamma, beta, mean, rstd)
     outputs = ops.cast(pixels, gamma.dtype) * scale + offset
     outputs = ops.relu(outputs) if relu else outputs
-    return ops.reshape(ops.cast(outputs, x.dtype), ops.shape(x)), mean, rstd
+    return _unflatten(ops.cast(outputs, x.dtype), x), mean, rstd
 
 
 @fused
@@ -104,7 +126,7 @@ def _backward(x, upstream, gamma, beta, mean, rstd, *, groups, relu):
     grad_gamma, grad_beta = (
         ops.reshape(ops.sum(values, axis=0), gamma.shape) for values in (grad_gamma, grad_beta)
     )
-    return ops.reshape(grad_x, ops.shape(x)), grad_gamma, grad_beta
+    return _unflatten(grad_x, x), grad_gamma, grad_beta
 
 
 def _flatten(x):
@@ -113,6 +135,15 @@ def _flatten(x):
     if height is None or width is None:
         return ops.reshape(x, (ops.shape(x)[0], -1, channels))
     return ops.reshape(x, (-1, height * width, channels))
+
+
+def _unflatten(pixels, x):
+    """(batch, pixels, channels) in the shape of `x`, a constant but for the batch if it is known.
+
+    LiteRT hands operations on shapes that it has to compute to no accelerated kernel.
+    """
+    known = None not in x.shape[1:]
+    return ops.reshape(pixels, (-1, *x.shape[1:]) if known else ops.shape(x))
 
 
 def _grouped(values, groups):
@@ -193,7 +224,7 @@ class GroupNorm(keras.layers.Layer):
         )
 
     def call(self, inputs: Any) -> Any:
-        wide = keras.backend.result_type(self.compute_dtype, "float32")
+        wide = wide_dtype(self.compute_dtype)
         gamma, beta = ops.cast(self.gamma, wide), ops.cast(self.beta, wide)
         relu = self.activation is keras.activations.relu
         outputs = group_norm(inputs, gamma, beta, self.groups, self.epsilon, relu)

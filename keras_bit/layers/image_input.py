@@ -1,13 +1,31 @@
 """The network's input: shape, dtype and value range of images."""
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_bit.layers.fusion import wide_dtype
+
 VALUE_RANGES = ((0, 1), (0, 255), (-1, 1))
 MIN_EDGE = 32
+_has_guard = contextvars.ContextVar("has_guard", default=True)
+
+
+@contextlib.contextmanager
+def without_guard() -> Iterator[None]:
+    """Backbones called inside have no NaN guard: their images are known to be in range.
+
+    So are those that a graph makes of 8-bit ones. No integer stands for NaN.
+    """
+    token = _has_guard.set(False)
+    try:
+        yield
+    finally:
+        _has_guard.reset(token)
 
 
 def check_value_range(value_range: Any) -> tuple[int, int]:
@@ -51,16 +69,18 @@ def rescale(images: Any, value_range: tuple[int, int], dtype: str) -> tuple[Any,
     """Returns images, in [-1, 1], and the NaN guard (batch,), for `add_guard`.
 
     It is 0, or NaN for images with values far outside of their range or too few pixels. (In eager
-    mode that is an error.)
+    mode that is an error.) It is `None` under `without_guard`.
     """
     shape = check_image_shape(images.shape)
     check_image_dtype(images.dtype, value_range)
-    x = ops.cast(images, keras.backend.result_type(dtype, "float32"))
+    x = ops.cast(images, wide_dtype(dtype))
     low, high = value_range
-    nan_guard = _nan_guard(x, shape[1:3], value_range)
+    nan_guard = None
+    if _has_guard.get():
+        nan_guard = ops.cast(_nan_guard(x, shape[1:3], value_range), dtype)
     if value_range != (-1, 1):
         x = x * (2.0 / (high - low)) - 1.0
-    return ops.cast(x, dtype), ops.cast(nan_guard, dtype)
+    return ops.cast(x, dtype), nan_guard
 
 
 def add_guard(features: Any, nan_guard: Any) -> Any:
@@ -68,6 +88,8 @@ def add_guard(features: Any, nan_guard: Any) -> Any:
 
     The outputs and not the input, since compiled ReLUs and poolings turn NaN into 0.
     """
+    if nan_guard is None:
+        return features
     return features + ops.reshape(nan_guard, (-1,) + (1,) * (len(features.shape) - 1))
 
 
@@ -102,9 +124,17 @@ def _out_of_range(x, value_range):
 
 
 def _is_known_true(flag):
-    if isinstance(flag, keras.KerasTensor):
+    if isinstance(flag, keras.KerasTensor) or _is_compiled_by_torch():
         return False
     try:
         return bool(ops.convert_to_numpy(flag))
     except (NotImplementedError, TypeError, AttributeError):
         return False  # Being traced: the value is not known yet.
+
+
+def _is_compiled_by_torch():
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    return torch.compiler.is_compiling()  # or exported; a value asked for would end that

@@ -8,7 +8,7 @@ from keras import ops
 from keras_bit.core.arguments import check_positive_number
 from keras_bit.core.distribution import replicas
 from keras_bit.core.saving import register
-from keras_bit.layers.seeded import SeededLayer, on_tensorflow
+from keras_bit.layers.seeded import SeededLayer, generator_of, on_tensorflow
 
 
 @register
@@ -91,6 +91,9 @@ class MixUp(SeededLayer):
         seed = self.generator.next() if seed is None else seed
         if on_tensorflow(seed) or keras.backend.backend() == "tensorflow":
             return _tensorflow_beta(self.alpha, seed)
+        if keras.backend.backend() == "torch":
+            weight = generator_of(seed).beta(self.alpha, self.alpha)
+            return ops.convert_to_tensor(weight, "float32")
         return _jax_beta(self.alpha, seed)
 
     def mix(

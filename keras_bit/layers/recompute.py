@@ -9,13 +9,15 @@ from keras import ops
 def recomputed(layer: keras.layers.Layer, x: Any) -> Any:
     """Returns `layer(x)`, saving only `x` for its gradient (Chen et al. 2016, arXiv 1604.06174).
 
-    Not `keras.remat(layer)(x)`: on JAX that uses the variables of the layer's first trace, which
-    are constants to every later one, and so loses their gradients; and XLA for CPUs, which ignores
-    optimization barriers, merges what is recomputed with what was computed first. The layer must
-    be built and have no state other than its weights.
+    `keras.remat(layer)(x)` on PyTorch alone: on JAX that uses the variables of the layer's first
+    trace, which are constants to every later one, and so loses their gradients; and XLA for CPUs,
+    which ignores optimization barriers, merges what is recomputed with what was computed first.
+    The layer must be built and have no state other than its weights.
     """
     if isinstance(x, keras.KerasTensor):
         return layer(x)
+    if keras.backend.backend() == "torch":
+        return keras.remat(layer)(x)
 
     def call(x, trainable, fixed):
         outputs, _ = layer.stateless_call(trainable, fixed, x)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_bit.core.arguments import check_seed
@@ -45,6 +46,14 @@ class SeededLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
+
+
+def generator_of(seed: Any) -> np.random.Generator:
+    """Returns a generator of random numbers that is a function of a tensor (2,) of integers.
+
+    PyTorch has no operations that draw by a seed, and its own generators take 32 bits of one.
+    """
+    return np.random.default_rng([int(number) & 0xFFFFFFFF for number in seed])
 
 
 def on_tensorflow(x: Any) -> bool:

@@ -43,16 +43,28 @@ def standardize_kernel(kernel: Any, epsilon: float = EPSILON) -> Any:
     """Gives every output channel of a kernel (height, width, in, out) mean 0 and variance 1.
 
     `epsilon`, which would vanish in float16, is added to the biased variance inside the square
-    root. The gradient, written by hand, saves only the kernel.
+    root. The gradient, written by hand, saves only the kernel. (PyTorch's own saves it centered.)
     """
+    rows = ops.reshape(kernel, (1, -1, kernel.shape[-1]))
+    if keras.backend.backend() == "torch":
+        return ops.reshape(_with_torch(rows[0], epsilon), kernel.shape)
 
     @ops.custom_gradient
     def standardize(kernel):
         outputs, *moments = _standardize(kernel, epsilon=epsilon)
         return outputs, lambda upstream: _standardize_gradient(kernel, upstream, *moments)
 
-    rows = ops.reshape(kernel, (1, -1, kernel.shape[-1]))
     return ops.reshape(standardize(rows), kernel.shape)
+
+
+def _with_torch(rows, epsilon):
+    """A kernel (rows, out) standardized, by PyTorch's operation for batch norm."""
+    import torch
+
+    # Centered first: it multiplies before it subtracts the mean, which loses digits. Constants
+    # change neither outputs nor gradients.
+    centered = rows - rows.detach().mean(0)
+    return torch.batch_norm(centered, None, None, None, None, True, 0.0, epsilon, False)
 
 
 @fused

@@ -4,14 +4,18 @@ import os
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_bit.core.arguments import check_boolean
 from keras_bit.core.saving import register
 from keras_bit.layers.backbone import ANY_SIZE, BiTBackbone, network_function
 from keras_bit.layers.head import ZeroInitHead
 from keras_bit.weights.assign import assign_strictly
-from keras_bit.weights.formats import read_weights
+from keras_bit.weights.formats import read_outline, read_weights
 from keras_bit.weights.npz import write_npz
+
+PR_THRESHOLDS = 1000  # Keras's 200 are too few for the small probabilities of rare labels
 
 
 @register
@@ -54,7 +58,11 @@ class BiTClassifier(keras.Sequential):
 
     @classmethod
     def from_preset(
-        cls, name: str | os.PathLike, num_classes: int | None = None, **kwargs: Any
+        cls,
+        name: str | os.PathLike,
+        num_classes: int | None = None,
+        load_weights: bool = True,
+        **kwargs: Any,
     ) -> "BiTClassifier":
         """Returns a pretrained network with its head.
 
@@ -62,23 +70,38 @@ class BiTClassifier(keras.Sequential):
             name: A name of `keras_bit.presets()`, such as `"m-r50x1/ilsvrc2012_classification"`,
                 or another source as in `BiTBackbone.from_preset`.
             num_classes: The number of classes that the head must have; any by default.
+            load_weights: With `False` the network is that of `name` with random weights and a head
+                of zeros, with `num_classes` or else as many classes as the released head, and for
+                a preset's name nothing is downloaded.
             **kwargs: Further arguments of `BiTBackbone`, such as `value_range`.
 
         Raises:
             FileNotFoundError, ValueError, ConnectionError: As `BiTBackbone.from_preset`.
             ValueError: Also if there is no head, or it has another number of classes.
         """
-        return cls._from_source(name, num_classes, kwargs)
+        return cls._from_source(name, num_classes, load_weights, kwargs)
 
     @classmethod
     def from_weights(
-        cls, source: str | os.PathLike, num_classes: int | None = None, **kwargs: Any
+        cls,
+        source: str | os.PathLike,
+        num_classes: int | None = None,
+        load_weights: bool = True,
+        **kwargs: Any,
     ) -> "BiTClassifier":
         """Alias of `from_preset`."""
-        return cls._from_source(source, num_classes, kwargs)
+        return cls._from_source(source, num_classes, load_weights, kwargs)
 
     @classmethod
-    def _from_source(cls, source, num_classes, kwargs):
+    def _from_source(cls, source, num_classes, load_weights, kwargs):
+        if not check_boolean("load_weights", load_weights):
+            classes = read_outline(source).num_classes if num_classes is None else num_classes
+            if num_classes is None and not classes:
+                raise ValueError(
+                    "`num_classes` must be given where there is no released head. "
+                    f"Received: {str(source)!r}, num_classes=None"
+                )
+            return cls(BiTBackbone.from_weights(source, load_weights=False, **kwargs), classes)
         arrays = read_weights(source, network_function)
         head = arrays.only_head()
         if len(head) < 2:
@@ -108,10 +131,65 @@ class BiTClassifier(keras.Sequential):
         """The `ZeroInitHead`."""
         return self.layers[1]
 
+    def class_maps(self, images: Any, classes: Any = None) -> Any:
+        """Returns class activation maps (Zhou et al. 2016): where the logits come from.
+
+        Average pooling and a linear head make each logit the mean of a map over all positions,
+        `features @ kernel + bias` at each of them. So these maps are exact and no estimate:
+        their mean over height and width is the logit, to the rounding of the compute dtype.
+        Positive values speak for the class, negative ones against it. The position (i, j) is
+        centered on the pixel (32 i, 32 j).
+
+        Args:
+            images: As in a call. A symbolic `keras.Input` gives symbolic maps:
+                `keras.Model(inputs, model.class_maps(inputs))` predicts them in batches.
+            classes: Class ids `(k,)` of the maps to return, or `(batch, k)` for other classes in
+                each image. Default: all classes.
+
+        Returns:
+            Tensor `(batch, height / 32, width / 32, k)`, rounded up, in the head's dtype, float32
+            by default.
+
+        Raises:
+            ValueError: If the backbone's `pooling` is not `"avg"`, or a class id is out of range.
+
+        Example:
+
+        >>> model = keras_bit.BiTClassifier(keras_bit.BiTBackbone((1, 1, 1, 1), width=0.25), 10)
+        >>> images = keras.random.uniform((2, 64, 96, 3))
+        >>> tuple(model.class_maps(images).shape)
+        (2, 2, 3, 10)
+        >>> predicted = keras.ops.argmax(model(images), axis=-1)
+        >>> tuple(model.class_maps(images, predicted[:, None]).shape)
+        (2, 2, 3, 1)
+        """
+        if self.backbone.pooling != "avg":
+            raise ValueError(
+                '`pooling` must be "avg": only then is a logit the mean of a map. '
+                f"Received: a backbone with pooling={self.backbone.pooling!r}"
+            )
+        if classes is not None:
+            classes = _checked_classes(classes, self.head.num_classes)
+        maps = self.head(self.backbone.stages(images)["norm"], training=False)
+        if classes is None:
+            return maps
+        if classes.ndim == 1:
+            return ops.take(maps, classes, axis=-1)
+        return ops.take_along_axis(maps, classes[:, None, None, :], axis=-1)
+
     def save_npz(self, path: str | os.PathLike, dtype: str = "float32") -> None:
         """Writes backbone and head in the authors' layout; see `BiTBackbone.save_npz`."""
         weights = self.backbone.named_weights() | self.head.named_weights()
         write_npz(path, weights, dtype)
+
+    def save_safetensors(
+        self, path: str | os.PathLike, layout: str = "timm", dtype: str = "float32"
+    ) -> None:
+        """Writes backbone and head for timm or transformers; see `BiTBackbone.save_safetensors`.
+
+        The layout `"huggingface"` is that of `transformers.BitForImageClassification`.
+        """
+        self.backbone.save_safetensors(path, layout, dtype, self.head)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -129,6 +207,17 @@ class BiTClassifier(keras.Sequential):
         return cls(**parts, name=config["name"])
 
 
+def _checked_classes(classes: Any, num_classes: int) -> np.ndarray:
+    ids = np.asarray(ops.convert_to_numpy(classes))
+    whole = ids.size and np.issubdtype(ids.dtype, np.integer)
+    if not whole or ids.ndim not in (1, 2) or ids.min() < 0 or ids.max() >= num_classes:
+        raise ValueError(
+            f"`classes` must be class ids below {num_classes}, integers of shape (k,) or "
+            f"(batch, k). Received: classes={classes!r}"
+        )
+    return ids
+
+
 def has_finite_weights(model: keras.Model) -> bool:
     """Returns whether no weight is infinite or NaN.
 
@@ -138,8 +227,24 @@ def has_finite_weights(model: keras.Model) -> bool:
     return bool(ops.all(ops.stack(finite)))
 
 
-def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+def score_name(multi_label: bool) -> str:
+    """Returns the name of the metric that says which of two models is better.
+
+    >>> from keras_bit.models.classifier import score_name
+    >>> score_name(multi_label=False), score_name(multi_label=True)
+    ('accuracy', 'pr_auc')
+    """
+    return "pr_auc" if multi_label else "accuracy"
+
+
+def compile_classifier(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, *, multi_label: bool = False
+) -> None:
     """Compiles `model` for one-hot labels, with `"loss"` and `"accuracy"` in its logs.
+
+    With `multi_label` it is compiled for multi-hot labels: the loss is
+    `keras.losses.BinaryCrossentropy`, and in place of the accuracy stands `"pr_auc"`, the area
+    under the precision-recall curve of each class, on average (`keras.metrics.AUC`).
 
     The variables of optimizer and metrics are created here: TensorFlow would trace a first step
     that creates them a second time, and an optimizer without variables loads none from a
@@ -148,6 +253,7 @@ def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer
     Args:
         model: A built `keras.Model` with logits (batch, classes) as output.
         optimizer: Such as `keras_bit.HyperRule.optimizer()`.
+        multi_label: Whether an image has any number of labels instead of one class.
 
     Example:
 
@@ -156,10 +262,15 @@ def compile_classifier(model: keras.Model, optimizer: keras.optimizers.Optimizer
     >>> model.optimizer.built
     True
     """
-    model.compile(
-        optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        # Weighted: see `pipelines` on the test images that several devices share.
-        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
+    name = score_name(multi_label)
+    if multi_label:
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        classes = model.output_shape[-1]
+        options = {"multi_label": True, "num_labels": classes, "from_logits": True}
+        score = keras.metrics.AUC(PR_THRESHOLDS, curve="PR", name=name, **options)
+    else:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        score = keras.metrics.CategoricalAccuracy(name=name)
+    # Weighted: see `pipelines` on the test images that several devices share.
+    model.compile(optimizer, loss=loss, weighted_metrics=[score])
     model.optimizer.build(model.trainable_variables)

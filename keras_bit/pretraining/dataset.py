@@ -114,6 +114,8 @@ def _renderer(family, size):
         import jax
 
         return jax.jit(render)
+    if keras.backend.backend() == "torch":  # whose tensors do not mix with arrays
+        return lambda parameters: render(keras.tree.map_structure(ops.array, parameters))
     import tensorflow as tf
 
     return tf.function(render, jit_compile=True, autograph=False)

@@ -137,7 +137,8 @@ def _compile(model, learning_rate, steps):
     optimizer = SGD(schedule(learning_rate, steps), momentum=0.9, weight_decay=1e-4)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     # TensorFlow's own kernels are twice as fast on a CPU as what XLA makes of these layers.
-    jit_compile = keras.backend.backend() != "tensorflow" or not runs_on_cpu()
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    jit_compile = False if on_tensorflow and runs_on_cpu() else "auto"
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
+from keras_bit.core.device import device_names, runs_on_cpu
 from keras_bit.core.distribution import processes
+from keras_bit.core.warn import warn_caller
 
 HEARTBEAT_SECONDS = 30  # without a sign of life from one process, after which the others end
 # What Keras reads, what Slurm sets within `srun`, and Open MPI within `mpirun`.
@@ -26,7 +28,8 @@ def join_processes() -> None:
         ValueError: If there are several processes and Keras's backend is not JAX, or a variable of
             Keras is missing or no number.
     """
-    several = [f"{n}={os.environ[n]}" for n in _COUNTS if os.environ.get(n, "1") != "1"]
+    names = [*_COUNTS, "WORLD_SIZE"] if keras.backend.backend() == "torch" else _COUNTS  # torchrun
+    several = [f"{n}={os.environ[n]}" for n in names if os.environ.get(n, "1") != "1"]
     several += ["TF_CONFIG"] * ("TF_CONFIG" in os.environ)
     if not several:
         return
@@ -44,8 +47,9 @@ def join_processes() -> None:
 
 def _needs_jax(received):
     return ValueError(
-        "Several processes train together with Keras on JAX only, for Keras's `fit` fails under "
-        f"TensorFlow's MultiWorkerMirroredStrategy. Received: {received}. Set KERAS_BACKEND=jax."
+        "Several processes train together with Keras on JAX only: Keras's `fit` fails under "
+        "TensorFlow's MultiWorkerMirroredStrategy, and shares no gradients on PyTorch. "
+        f"Received: {received}. Set KERAS_BACKEND=jax."
     )
 
 
@@ -87,7 +91,23 @@ def _scope_of_all_devices():
         gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
         if len(gpus) > 1 and not tf.distribute.has_strategy():
             return tf.distribute.MirroredStrategy(gpus).scope()
+    elif keras.backend.backend() == "torch":
+        _check_one_of_torch()
     return contextlib.nullcontext()
+
+
+def _check_one_of_torch():
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if (count := torch.distributed.get_world_size()) > 1:
+            raise _needs_jax(f"a process group of {count}")
+    if (count := torch.cuda.device_count()) > 1 and not runs_on_cpu():
+        warn_caller(
+            f"Keras on PyTorch trains on one device, {device_names()[0]}, of the {count} here. To "
+            "share batches among all set KERAS_BACKEND to jax or tensorflow; to choose one, set "
+            "CUDA_VISIBLE_DEVICES."
+        )
 
 
 @contextlib.contextmanager
@@ -130,4 +150,6 @@ class OnEveryDevice(keras.layers.Layer):
 
 def with_whole_outputs(model: keras.Sequential) -> keras.Sequential:
     """Returns a model of the same layers whose predictions every process can read."""
+    if processes().count == 1:
+        return model
     return keras.Sequential([*model.layers, OnEveryDevice(dtype="float32")])

@@ -86,6 +86,8 @@ def training_memory(backbone: BiTBackbone, num_classes: int, rule: HyperRule) ->
     them the forward pass of the largest unit counts. That is within 15 % of what was measured to be
     in use, see benchmarks/README.md; with three frozen blocks a fifth above. Not counted are the
     program itself, the data set and its cache, and what an allocator keeps of memory that is free.
+    On PyTorch group norms save their inputs in float32 under every policy: with 16 bits that takes
+    up to half more for each image.
 
     Args:
         backbone: A `keras_bit.BiTBackbone`, which need not be built. Its `remat`, its precision

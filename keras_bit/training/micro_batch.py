@@ -171,6 +171,8 @@ def fits_device(model: BiTClassifier, rule: HyperRule) -> bool:
     finally:
         # Also after an error: JAX gives the memory of weights away before a step.
         model.set_weights(weights)
+        if keras.backend.backend() == "torch":
+            model.zero_grad()  # which lie beside the weights there
         gc.collect()  # momentum and the like, in circles of references
     return True
 

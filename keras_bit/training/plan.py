@@ -7,7 +7,6 @@ import os
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_bit.core.device import (
     Device,
@@ -19,6 +18,7 @@ from keras_bit.core.device import (
 from keras_bit.core.distribution import replicas
 from keras_bit.core.text import readable_size, table
 from keras_bit.data.cache import cache_size
+from keras_bit.data.class_weight import ClassWeight, resolve_class_weight
 from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.hyperrule.callback import default_steps_per_epoch, refuse_accumulation
 from keras_bit.hyperrule.optimizer import SGD
@@ -26,6 +26,7 @@ from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.head import ZeroInitHead
 from keras_bit.models.classifier import BiTClassifier
+from keras_bit.training.data_summary import DataSummary
 from keras_bit.training.distribution import all_devices
 from keras_bit.training.duration import Duration, estimate_duration
 from keras_bit.training.memory import FLOAT32_SIZE, TrainingMemory, training_memory
@@ -42,46 +43,6 @@ from keras_bit.training.resolve import (
 )
 from keras_bit.weights.architecture import Architecture
 from keras_bit.weights.presets import EMBEDDED
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSummary:
-    """What a plan says of the data: sizes, classes, the images of each, and fingerprints."""
-
-    image_size: tuple[int, int]
-    label_names: tuple[str, ...]
-    train_counts: tuple[int, ...]
-    test_counts: tuple[int, ...]
-    skipped: int
-    train_fingerprint: str
-    test_fingerprint: str
-
-    @classmethod
-    def of(cls, data: ImageDataset) -> "DataSummary":
-        """Returns the summary of an `ImageDataset`."""
-        train, test = (
-            tuple(np.bincount(split.labels, minlength=data.num_classes).tolist())
-            for split in (data.train, data.test)
-        )
-        return cls(
-            image_size=data.image_size,
-            label_names=data.label_names,
-            train_counts=train,
-            test_counts=test,
-            skipped=len(data.skipped),
-            train_fingerprint=data.train.fingerprint,
-            test_fingerprint=data.test.fingerprint,
-        )
-
-    @property
-    def train_size(self) -> int:
-        """Number of training images."""
-        return sum(self.train_counts)
-
-    @property
-    def test_size(self) -> int:
-        """Number of test images."""
-        return sum(self.test_counts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +73,7 @@ class RunPlan:
         frozen_blocks: Number of blocks that are not trained, nor is the root block then.
         weight_decay: That of `keras.optimizers.SGD`; 0 for none.
         dropout: Share of the features that the head drops in training.
+        class_weight: How much the training images of each class count, or `None` for all alike.
     """
 
     data: DataSummary
@@ -136,6 +98,7 @@ class RunPlan:
     frozen_blocks: int = 0
     weight_decay: float = 0.0
     dropout: float = 0.0
+    class_weight: tuple[float, ...] | None = None
 
     def to_json(self) -> str:
         """Returns the plan as JSON text, for `from_json`."""
@@ -183,6 +146,8 @@ class RunPlan:
         plan = dataclasses.asdict(self)
         del plan["data"]["train_fingerprint"], plan["data"]["test_fingerprint"]
         # Checkpoints of earlier versions lack what had no other value then.
+        if plan["data"]["sizes"] is None:
+            del plan["data"]["sizes"]
         unchanged = [f.name for f in dataclasses.fields(self) if plan[f.name] == f.default]
         return {k: v for k, v in plan.items() if k not in (*estimates, *unchanged)}
 
@@ -222,8 +187,9 @@ class RunPlan:
             ("dropout", self.dropout, "of the features, before the head"),
         )
         several = f"{self.devices} devices, each like " if self.devices > 1 else ""
+        classes = f"{len(data.label_names):,} " + ("labels" if data.multi_label else "classes")
         return [
-            ("training images", f"{data.train_size:,}", f"{len(data.label_names):,} classes"),
+            ("training images", f"{data.train_size:,}", classes),
             ("validation images", f"{data.test_size:,}", f"median size {height}x{width} pixels"),
             ("images skipped", f"{data.skipped:,}", ""),
             (
@@ -234,11 +200,18 @@ class RunPlan:
             ("weights", self.preset or "random", ours if self.preset == EMBEDDED else ""),
             ("trained", trained, ""),
             *(row for row in regularization if row[1]),
+            *self._class_weight_rows(),
             ("precision", self.precision, f"on {several}{device.name}{free}"),
             ("validations", f"{self.epochs:,}", f"one every {self.steps_per_epoch:,} steps"),
             ("cache", sizes, f"in {self.cache_dir or 'memory'}"),
             ("time", str(self.duration), self.duration.reason),
         ]
+
+    def _class_weight_rows(self):
+        if self.class_weight is None:
+            return []
+        low, high = min(self.class_weight), max(self.class_weight)
+        return [("class weights", f"{low:.3g} to {high:.3g}", "times the loss of an image")]
 
     def _memory_rows(self):
         rows = self.memory.rows()
@@ -263,6 +236,7 @@ def plan(
     frozen_blocks: int = 0,
     weight_decay: float = 0.0,
     dropout: float = 0.0,
+    class_weight: ClassWeight | None = None,
     remat: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     rule: HyperRule | None = None,
@@ -294,6 +268,8 @@ def plan(
             schedule's rate. BiT fine-tunes with neither this nor dropout (paper, section 3.3).
         dropout: Share in [0, 1) of the features that the head drops in training; see
             `keras_bit.ZeroInitHead`.
+        class_weight: How much the training images of each class count, `"balanced"` or weights;
+            see `keras_bit.pipelines`. By default all images count alike.
         remat: Whether the backward pass recomputes the activations inside of each unit instead of
             saving them: less memory, more time; see `keras_bit.BiTBackbone`.
         dtype: Precision policy of the model, such as `"float32"` or `"mixed_bfloat16"`. By
@@ -338,6 +314,7 @@ def plan(
     policy = resolve_policy(dtype)
     sizes = data.image_size, data.train_size
     rule = resolve_rule(*sizes, network, rule, micro_batch_size, rule_arguments)
+    class_weight = resolve_class_weight(class_weight, data)
     frozen = frozen_parts(frozen_blocks)
     options = {"freeze": freeze_backbone, "frozen": frozen, "dtype": policy}
     backbone = _backbone(*network, remat=remat, **options)
@@ -379,6 +356,7 @@ def plan(
         frozen_blocks=frozen_blocks,
         weight_decay=weight_decay,
         dropout=dropout,
+        class_weight=class_weight,
     )
 
 

@@ -51,22 +51,26 @@ class Progress(keras.callbacks.Callback):
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights with the highest validation accuracy, the earliest of equals, in memory.
+    """Keeps the weights with the best validation score, the earliest of equals, in memory.
+
+    Args:
+        score: Name of a metric, the higher the better.
 
     Attributes:
-        best: That accuracy.
+        best: The highest value of it on validation.
         best_weights: List of arrays.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, score: str = "accuracy") -> None:
         super().__init__()
+        self.score = f"val_{score}"
         self.best: float | None = None
         self.best_weights: list[Any] = []
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        accuracy = (logs or {})["val_accuracy"]
-        if self.best is None or accuracy > self.best:
-            self.best, self.best_weights = float(accuracy), self.model.get_weights()
+        score = (logs or {})[self.score]
+        if self.best is None or score > self.best:
+            self.best, self.best_weights = float(score), self.model.get_weights()
 
 
 class HistoryFile(keras.callbacks.Callback):

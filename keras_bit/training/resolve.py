@@ -9,6 +9,7 @@ import keras
 
 from keras_bit.core.arguments import check_boolean, check_integer, check_seed
 from keras_bit.core.device import resolve_policy
+from keras_bit.data.class_weight import ClassWeight, check_class_weight
 from keras_bit.data.pipeline import check_cache_dir
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.layers.backbone import BiTBackbone
@@ -32,6 +33,7 @@ def check_arguments(
     frozen_blocks: int = 0,
     weight_decay: float = 0.0,
     dropout: float = 0.0,
+    class_weight: ClassWeight | None = None,
     remat: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     rule: HyperRule | None = None,
@@ -45,6 +47,7 @@ def check_arguments(
     check_options(remat, cache_dir)
     check_frozen(freeze_backbone, frozen_blocks)
     check_regularization(weight_decay, dropout)
+    check_class_weight(class_weight)
     check_numbers(seed, steps_per_epoch)
     _, network = resolve_network(preset, depth, width)
     resolve_policy(dtype)

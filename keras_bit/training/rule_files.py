@@ -6,6 +6,7 @@ from typing import Any
 from keras_bit.core.arguments import check_boolean
 from keras_bit.core.files import check_whole, read_json, wrap_read_errors
 from keras_bit.core.warn import warn_caller
+from keras_bit.data.class_weight import check_class_weight
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.backbone import BiTBackbone
@@ -17,6 +18,7 @@ _EXCLUDED = {
     "frozen_blocks": ("freeze_backbone",),
     "weight_decay": (),
     "dropout": (),
+    "class_weight": (),
     "depth": ("preset", "from_scratch"),
     "width": ("preset", "from_scratch"),
     "freeze_backbone": ("frozen_blocks",),
@@ -32,7 +34,7 @@ def read_rule_file(path: str | os.PathLike, given: dict[str, Any]) -> dict[str, 
         path: A file whose `config` is that of a `keras_bit.HyperRule`: `rule.json` of a run, or
             `best_rule.json` of a search. The latter's `decisions` may also hold arguments of the
             network: `preset` or `depth` and `width`, `freeze_backbone` or `frozen_blocks`,
-            `weight_decay`, `dropout`, `remat` and `dtype`.
+            `weight_decay`, `dropout`, `class_weight`, `remat` and `dtype`.
         given: The options that stand beside the file, by name.
 
     Raises:
@@ -78,14 +80,16 @@ def _checked_decisions(decisions):
     preset = made.get("preset", "default")
     if not isinstance(preset, str) or not preset.strip():
         raise ValueError(f"its `preset` must be a name. Received: preset={preset!r}")
-    if isinstance(made.get("depth"), list):
-        made["depth"] = tuple(made["depth"])
+    for name in ("depth", "class_weight"):
+        if isinstance(made.get(name), list):
+            made[name] = tuple(made[name])
     for name in ("freeze_backbone", "remat"):
         check_boolean(name, made.get(name, False))
     network = {name: made[name] for name in ("depth", "width") if name in made}
     BiTBackbone(**network)
     check_frozen(made.get("freeze_backbone", False), made.get("frozen_blocks", 0))
     check_regularization(made.get("weight_decay", 0), made.get("dropout", 0))
+    check_class_weight(made.get("class_weight"))
     return made
 
 

@@ -13,9 +13,14 @@ import numpy as np
 
 from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.core.arguments import check_boolean
-from keras_bit.core.device import current_device, runs_on_cpu, set_memory_growth
+from keras_bit.core.device import (
+    current_device,
+    device_names,
+    has_tensorflow,
+    runs_on_cpu,
+    set_memory_growth,
+)
 from keras_bit.core.distribution import processes
-from keras_bit.core.files import check_room, write_json
 from keras_bit.core.onednn import is_left_off
 from keras_bit.core.text import announce
 from keras_bit.core.warn import warn_caller
@@ -23,29 +28,25 @@ from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.data.pipeline import cache_splits, make_pipelines
 from keras_bit.data.shard import Shard
 from keras_bit.evaluation.evaluation import Evaluation
-from keras_bit.evaluation.pictures import GRID_COLUMNS, GRID_IMAGES
-from keras_bit.evaluation.predict import LABELS_FILE, MODEL_FILE, RULE_FILE
-from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
 from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
 from keras_bit.hyperrule.rule import HyperRule
-from keras_bit.models.classifier import BiTClassifier, compile_classifier
+from keras_bit.models.classifier import compile_classifier, score_name
+from keras_bit.training.data_summary import DataSummary
 from keras_bit.training.distribution import (
     all_devices,
     explain_lost_process,
     this_process,
     with_whole_outputs,
 )
-from keras_bit.training.memory import FLOAT32_SIZE
-from keras_bit.training.plan import DataSummary, RunPlan
+from keras_bit.training.plan import RunPlan
 from keras_bit.training.plan import plan as make_plan
 from keras_bit.training.progress import BestWeights, HistoryFile, Progress, TensorBoard
+from keras_bit.training.run_files import write_files, write_pages
 from keras_bit.training.run_folder import (
     AUTO,
     CHECKPOINTS_FOLDER,
     HISTORY_FILE,
     LOGS_FOLDER,
-    METRICS_FILE,
-    PLAN_FILE,
     run_folder,
 )
 
@@ -59,6 +60,7 @@ class FineTuneResult:
         plan: The `RunPlan` of the run.
         history: Dict of lists with one value for each epoch: `loss`, `accuracy`, `val_loss`,
             `val_accuracy`, `learning_rate` and `updates`, the optimizer updates done by then.
+            Where an image has several labels, `pr_auc` and `val_pr_auc` in place of the accuracy.
         evaluation: The `keras_bit.Evaluation` of the model on the validation images.
         metrics: Dict of plain numbers and strings; see `fine_tune`.
         output: `pathlib.Path` of the output folder, or `None`.
@@ -93,15 +95,19 @@ def fine_tune(
 
     The model is a `keras_bit.BiTClassifier`. It is trained for exactly `rule.schedule_length`
     optimizer updates with a validation after every epoch; the weights with the highest validation
-    accuracy (the earliest of equals) are the result.
+    accuracy (the earliest of equals) are the result. Where an image has several labels, the loss is
+    binary cross-entropy, and in place of the accuracy stands the area under the precision-recall
+    curve; see `keras_bit.compile_classifier`.
 
     Args:
         data: A `keras_bit.ImageDataset`.
         plan: A `RunPlan` for this data, from `keras_bit.plan`; by default it is made here.
         output: Folder to write to; nothing is written by default. It gets `model.keras` (without
-            the optimizer: compile it to train on), `label_names.json`, `rule.json` (the rule's
-            decisions and, under `config`, what `HyperRule.from_config` takes), `plan.json`,
-            `history.csv`, `metrics.json`, `logs` for TensorBoard, and a report: `report.html` and,
+            the optimizer: compile it to train on), `label_names.json`, `outputs.json` (how to read
+            the model's logits), `rule.json` (the rule's decisions and, under `config`, what
+            `HyperRule.from_config` takes), `plan.json`,
+            `history.csv`, `metrics.json`, `logs` for TensorBoard (where TensorFlow, which writes
+            them, is installed), and a report: `report.html` and,
             in `report`, its pictures. While the run lasts, everything lies in its sub-folder
             `unfinished`, with checkpoints (`keras_bit.Checkpoint`), which stay there if the run is
             interrupted: by Ctrl-C or SIGTERM, after the step under way, or in any other way.
@@ -116,16 +122,16 @@ def fine_tune(
         verbose: As in `fit`; 0 silences the run, whose lines then go to the logger `"keras_bit"`
             only.
         **decisions: Arguments of `keras_bit.plan`, which describes them: `preset`, `depth`,
-            `width`, `freeze_backbone`, `frozen_blocks`, `weight_decay`, `dropout`, `remat`,
-            `dtype`, `rule`, `micro_batch_size`, `steps_per_epoch`, `seed`, `cache_dir`, and those
-            of `HyperRule`, such as `batch_size`.
+            `width`, `freeze_backbone`, `frozen_blocks`, `weight_decay`, `dropout`,
+            `class_weight`, `remat`, `dtype`, `rule`, `micro_batch_size`, `steps_per_epoch`, `seed`,
+            `cache_dir`, and those of `HyperRule`, such as `batch_size`.
 
     Returns:
-        A `FineTuneResult`. Its `metrics` are `loss`, `accuracy` and `mean_class_accuracy` on the
-        validation images, `best_update` (the updates after which the best weights stood),
-        `training_seconds`, `training_images`, `validation_images`, `classes`, `weights` (the
-        preset or `"random"`), `parameters`, `precision` (the policy), `remat`, `seed`, `keras` (its
-        version and backend) and `devices`.
+        A `FineTuneResult`. Its `metrics` are those of `keras_bit.Evaluation.metrics` on the
+        validation images, such as `loss` and `accuracy`; `best_update` (the updates after which the
+        best weights stood), `training_seconds`, `training_images`, `validation_images`, `classes`,
+        `weights` (the preset or `"random"`), `parameters`, `precision` (the policy), `remat`,
+        `seed`, `keras` (its version and backend) and `devices`.
 
     Raises:
         FileExistsError: If `output` is not empty and `overwrite` is not set.
@@ -175,9 +181,9 @@ def fine_tune(
             if folder is not None and is_first:
                 drawing = " and drawing the report" if report else ""
                 announce(f"Saving the model{drawing}.", verbose)
-                _write(folder, plan, model, metrics)
+                write_files(folder, plan, model, metrics, evaluation.outputs)
                 if report:
-                    _write_report(folder, plan, history, metrics, evaluation, splits)
+                    write_pages(folder, plan, model, history, metrics, evaluation, splits)
     output = None if output is None else pathlib.Path(output)
     return FineTuneResult(model, plan, history, evaluation, metrics, output)
 
@@ -240,13 +246,14 @@ class _Run:
         self.verbose = verbose
         self.shard = Shard.of(plan.rule)
         self.progress = Progress()
-        self.best = BestWeights()
+        self.best = BestWeights(score_name(plan.data.multi_label))
         state = [self.progress, self.best, *callbacks]
         self.checkpoint = None
         self.callbacks = state
         if folder is not None:
             self.checkpoint = _checkpoint(folder, plan, state, verbose)
-            logs = [TensorBoard(folder / LOGS_FOLDER), HistoryFile(folder / HISTORY_FILE)]
+            logs = [TensorBoard(folder / LOGS_FOLDER)] if has_tensorflow() else []
+            logs.append(HistoryFile(folder / HISTORY_FILE))
             logs = logs if processes().index == 0 else []
             # First, so that the others see what it restores.
             self.callbacks = [self.checkpoint, self.progress, self.best, *logs, *callbacks]
@@ -260,13 +267,20 @@ class _Run:
         step = self.checkpoint.initial_step if self.checkpoint else 0
         classes = len(plan.data.label_names)
         options = {"seed": plan.seed, "initial_step": step, "shard": self.shard}
-        return make_pipelines(splits, classes, plan.rule, **options)
+        return make_pipelines(
+            splits, classes, plan.rule, class_weights=plan.class_weight, **options
+        )
 
     def train(self, model, pipelines):
         """Trains to the end of the schedule and returns the history."""
         train, test = pipelines
-        compile_classifier(model, self.plan.optimizer())
-        arguments = fit_hyperrule(self.plan.rule, self.plan.steps_per_epoch, self.callbacks)
+        multi_label = self.plan.data.multi_label
+        compile_classifier(model, self.plan.optimizer(), multi_label=multi_label)
+        callback = fit_hyperrule(self.plan.rule, self.plan.steps_per_epoch, self.callbacks)
+        arguments = {**callback}
+        if self.plan.precision != "mixed_float16":  # which skips updates whose gradients overflow
+            # Loggers record what `fit` is given; its own number is only an upper bound.
+            arguments["epochs"] = callback.planned_epochs
         try:
             # `train` is shuffled already: with `shuffle=True` Keras would warn that it cannot.
             return model.fit(
@@ -315,9 +329,10 @@ def _own_model(plan, model):
 
 
 def _metrics(plan, history, evaluation, seconds):
+    score = f"val_{score_name(plan.data.multi_label)}"
     return {
         **evaluation.metrics,
-        "best_update": history["updates"][int(np.argmax(history["val_accuracy"]))],
+        "best_update": history["updates"][int(np.argmax(history[score]))],
         "training_seconds": round(seconds, 1),
         "training_images": plan.data.train_size,
         "validation_images": len(evaluation.labels),
@@ -328,48 +343,5 @@ def _metrics(plan, history, evaluation, seconds):
         "remat": plan.remat,
         "seed": plan.seed,
         "keras": f"{keras.version()} on {keras.backend.backend()}",
-        "devices": ", ".join(keras.distribution.list_devices()),
+        "devices": ", ".join(device_names()),
     }
-
-
-def _write(folder, plan, model, metrics):
-    check_room(folder, plan.parameters * FLOAT32_SIZE, "The model")
-    # A fresh model of the same layers has no optimizer: its momentum would double the file and
-    # belongs to the last update, not to the best one.
-    BiTClassifier(*model.layers).save(folder / MODEL_FILE)
-    rule = {**plan.rule.decisions(), "config": plan.rule.get_config()}
-    contents = {
-        LABELS_FILE: plan.data.label_names,
-        RULE_FILE: rule,
-        PLAN_FILE: dataclasses.asdict(plan),
-        METRICS_FILE: metrics,
-    }
-    for name, content in contents.items():
-        write_json(folder / name, content)
-
-
-def _write_report(folder, plan, history, metrics, evaluation, splits):
-    classes = len(plan.data.label_names)
-    train, _ = make_pipelines(splits, classes, plan.rule, seed=plan.seed, shard=Shard())
-    mistaken = [mistake.index for mistake in evaluation.mistakes(SHOWN_MISTAKES)]
-    write_report(
-        folder,
-        text=str(plan),
-        rule=plan.rule,
-        history=history,
-        metrics=metrics,
-        evaluation=evaluation,
-        training_examples=_training_examples(train),
-        mistaken_images=splits.test.take(mistaken),
-    )
-
-
-def _training_examples(dataset):
-    """Images and labels for the report: few of each batch, for MixUp has one weight a batch."""
-    images, labels = [], []
-    for batch_images, batch_labels in dataset.as_numpy_iterator():
-        images.extend(batch_images[:GRID_COLUMNS])
-        labels.extend(batch_labels[:GRID_COLUMNS])
-        if len(images) >= GRID_IMAGES:
-            break
-    return np.stack(images), np.stack(labels)

@@ -22,7 +22,7 @@ from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.models.classifier import compile_classifier
 from keras_bit.training.plan import RunPlan, plan
 from keras_bit.tuning.schedule import VariableSchedule
-from keras_bit.tuning.shared import InitialWeights, TracedModel, seeded
+from keras_bit.tuning.shared import InitialWeights, TracedModel, check_single_label, seeded
 from keras_bit.tuning.space import changed_decisions, changed_rule
 from keras_bit.tuning.trial_run import (
     LOGGED,
@@ -180,6 +180,7 @@ class HyperBiT(keras_tuner.HyperModel):
                 f"Received: micro_batch_size={micro_batch_size!r}. Use "
                 f"`rule.replace(micro_batch_size={micro_batch_size!r})`."
             )
+        check_single_label(data)
         self.epochs = check_integer("epochs", epochs, minimum=1)
         self._options = {
             **decisions,
@@ -216,7 +217,7 @@ class HyperBiT(keras_tuner.HyperModel):
         """Returns what a trial decides beside the rule, as arguments of `keras_bit.plan`."""
         plan = self._trial_plan(hp, self.rule)
         network = {"depth": plan.depth, "width": plan.width}
-        names = ("freeze_backbone", "frozen_blocks", "weight_decay", "dropout", "remat")
+        names = "freeze_backbone frozen_blocks weight_decay dropout class_weight remat".split()
         return {
             **(network if plan.preset is None else {"preset": plan.preset}),
             **{name: value for name in names if (value := getattr(plan, name))},
@@ -251,9 +252,9 @@ class HyperBiT(keras_tuner.HyperModel):
             seed: Seed of the order and the augmentation.
             initial_step: Updates that have been made: the first batch must be the one after them.
         """
-        splits = self._splits(rule)
-        classes = len(self.plan.data.label_names)
-        return make_pipelines(splits, classes, rule, seed=seed, initial_step=initial_step)
+        given = self._splits(rule), self.data.num_classes, rule
+        weights = self.plan.class_weight
+        return make_pipelines(*given, seed=seed, initial_step=initial_step, class_weights=weights)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Returns the compiled model of a trial, for images of any size."""

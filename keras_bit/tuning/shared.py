@@ -9,9 +9,19 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_bit.data.dataset import check_dataset
 from keras_bit.hyperrule.keras_internals import inner_optimizer, learning_rate_schedule
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.training.plan import RunPlan
+
+
+def check_single_label(data: Any) -> None:
+    """Raises where images have several labels: trials are compared by the images that are right."""
+    if check_dataset(data).multi_label:
+        raise ValueError(
+            "`data` of a search must have one label for each image. Received: a data set with "
+            "`multi_label`. Compare runs of `keras_bit.fine_tune` by their metrics."
+        )
 
 
 class InitialWeights:

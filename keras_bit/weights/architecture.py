@@ -1,12 +1,17 @@
-"""Which network a set of arrays belongs to."""
+"""The depths and widths that there are, and which a set of arrays belongs to."""
 
+import numbers
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from keras_bit.core.arguments import check_integer
 from keras_bit.weights.arrays import WeightArrays
 
 # Units in each of the four blocks (authors' `bit_tf2/models.py`).
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+# Far beyond any released network; more would fill the memory before anything says why.
+MOST_UNITS = 1000
+MOST_WIDTH = 64
 ROOT_KERNEL = "root_block/standardized_conv2d/kernel"
 _UNIT = re.compile(r"block([1-4])/unit(\d+)/")
 
@@ -20,6 +25,36 @@ class Architecture(NamedTuple):
     def __str__(self) -> str:
         depth = self.depth if isinstance(self.depth, int) else "-".join(map(str, self.depth))
         return f"R{depth}x{self.width:g}"
+
+
+def check_depth(depth: Any) -> int | tuple[int, ...]:
+    """Returns 50, 101 or 152, or four numbers of units; raises for anything else."""
+    if isinstance(depth, (tuple, list)) and len(depth) == 4:
+        units = tuple(check_integer("depth", number, minimum=1) for number in depth)
+        if max(units) <= MOST_UNITS:
+            return units
+    elif isinstance(depth, numbers.Integral) and int(depth) in UNITS:
+        return int(depth)
+    raise ValueError(
+        "`depth` must be 50, 101 or 152, or four numbers of units, one for each block, of at most "
+        f"{MOST_UNITS}. Received: depth={depth!r}"
+    )
+
+
+def check_width(width: Any) -> float:
+    """Returns the factor on all channel counts; raises where it gives no channels to group."""
+    number = isinstance(width, numbers.Real) and not isinstance(width, bool)
+    if not number or not 0 < width <= MOST_WIDTH or 64 * width % 4:
+        raise ValueError(
+            "`width` must be a positive number for which `64 * width` is a whole multiple of 4, at "
+            f"most {MOST_WIDTH}. Received: width={width!r}"
+        )
+    return int(width) if width == int(width) else float(width)
+
+
+def units_of(depth: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers of units in the four blocks."""
+    return UNITS[depth] if isinstance(depth, int) else depth
 
 
 def architecture_of(arrays: WeightArrays) -> Architecture:

@@ -63,6 +63,10 @@ class WeightArrays(Mapping[str, np.ndarray]):
         """Dict from name to shape, without reading an array."""
         return {name: stored.shape for name, stored in self._stored.items()}
 
+    def with_epsilon(self, epsilon: float) -> "WeightArrays":
+        """The same arrays, for a network that adds another `epsilon`."""
+        return WeightArrays(self.source, self._stored, epsilon)
+
     def without_head(self) -> "WeightArrays":
         """The arrays of the backbone."""
         return self._part(head=False)

@@ -6,23 +6,38 @@ import pathlib
 import re
 import tarfile
 import zipfile
+from typing import NamedTuple
 
 from keras_bit.core.files import AGAIN, fault_of, wrap_read_errors
+from keras_bit.core.warn import warn_caller
 from keras_bit.weights.architecture import Architecture, architecture_of
 from keras_bit.weights.arrays import NetworkOf, WeightArrays
 from keras_bit.weights.fetch import cache_path, fetch
+from keras_bit.weights.fetch.mirror import named_mirror
+from keras_bit.weights.hugging_face import fetch_from_hub, has_local_copy, is_hub_handle
 from keras_bit.weights.keras_files import read_keras
 from keras_bit.weights.npz import read_npz
-from keras_bit.weights.presets import find_preset
+from keras_bit.weights.presets import find_preset, further_places
 from keras_bit.weights.saved_model import is_handle, read_saved_model, resolve
 from keras_bit.weights.torch_files import read_safetensors, read_torch
 
 FORMS = (
     "an .npz file in the authors' layout, a .safetensors, .pth or .bin file of timm or Hugging "
-    "Face, a .weights.h5 or .keras file, a TensorFlow SavedModel (a folder or .tar.gz), the URL "
-    "of one of these, or a TensorFlow Hub or Kaggle handle"
+    "Face, a .weights.h5 or .keras file, the authors' .h5, a TensorFlow SavedModel (a folder or "
+    ".tar.gz), the URL of one of these, or a handle: hf://OWNER/REPO of Hugging Face, "
+    "kaggle://google/bit/... or TensorFlow Hub's URL"
 )
+# What the authors' networks were trained with, whoever stores them.
+_AUTHORS_EPSILON = 1e-10
 _PATH = re.compile(r"[.~].*|.*\.(npz|safetensors|pth|pt|bin|h5|keras|tar|gz|tgz)", re.IGNORECASE)
+
+
+class Outline(NamedTuple):
+    """What a network is without its weights; without a head it has 0 classes."""
+
+    architecture: Architecture
+    num_classes: int
+    kernel_epsilon: float
 
 
 def read_weights(source: str | os.PathLike, network: NetworkOf | None = None) -> WeightArrays:
@@ -32,7 +47,8 @@ def read_weights(source: str | os.PathLike, network: NetworkOf | None = None) ->
         source: A name of `keras_bit.presets()`, whose file is downloaded into Keras's cache
             folder if need be; or else the path of a file or folder, a URL, or a handle; see
             `FORMS`. A preset's name comes before a file of the same name: `"./m-r50x1"` is the
-            file. Files are told by their content, not by their name.
+            file. Files are told by their content, not by their name. If the authors' server fails,
+            a preset is read from Hugging Face or Kaggle, with a warning.
         network: A function from `WeightArrays` to a function from images (n, height, width, 3) in
             [0, 1] to features, or logits where the arrays have a head. With it the arrays of a
             SavedModel are verified against the module's own function; without it they are the
@@ -53,12 +69,12 @@ def read_weights(source: str | os.PathLike, network: NetworkOf | None = None) ->
     """
     preset = _preset_called(source)
     if preset is not None:
-        return _read_preset(preset)
+        return _read_preset(preset, network)
     text = str(source)
     if not text.strip():
         raise ValueError(f"`source` must be {FORMS}. Received: source={text!r}")
-    if is_handle(text):
-        return read_saved_model(resolve(text), network)
+    if is_handle(text) or is_hub_handle(text):
+        return _read_handle(text, network)
     if text.startswith(("https://", "http://")):
         return _read_download(text, network)
     path = pathlib.Path(os.path.expanduser(text))
@@ -77,10 +93,21 @@ def read_architecture(source: str | os.PathLike) -> Architecture:
     >>> str(keras_bit.weights.read_architecture("m-r101x3"))
     'R101x3'
     """
+    return read_outline(source).architecture
+
+
+def read_outline(source: str | os.PathLike) -> Outline:
+    """Returns what a preset's network is, without downloading it, or else that of a file.
+
+    Args, raises: As `read_weights`.
+    """
     preset = _preset_called(source)
     if preset is not None:
-        return Architecture(preset.depth, preset.width)
-    return architecture_of(read_weights(source))
+        architecture = Architecture(preset.depth, preset.width)
+        return Outline(architecture, preset.num_classes, _AUTHORS_EPSILON)
+    arrays = read_weights(source)
+    (classes,) = arrays.shapes.get("head/bias", (0,))
+    return Outline(architecture_of(arrays), classes, arrays.epsilon)
 
 
 def _preset_called(source):
@@ -103,8 +130,51 @@ def _not_found(source):
         return ValueError(f"{error} Else `source` must be {FORMS}; there is no such file.")
 
 
-def _read_preset(preset):
-    arrays = _read_path(preset.path) if preset.path else _read_download(preset.url)
+def _read_preset(preset, network):
+    if preset.path:
+        return _checked(_read_path(preset.path), preset)
+    places = _places(preset)
+    failures: list[Exception] = []
+    for place in places:
+        try:
+            if place == preset.url:
+                return _checked(_read_download(place), preset)
+            arrays = _checked(_read_handle(place, network), preset, with_head=True)
+        except (ConnectionError, FileNotFoundError) as error:
+            failures.append(error)
+        except (ImportError, ValueError) as error:
+            if place == preset.url:
+                raise
+            failures.append(error)
+        else:
+            if failures:
+                warn_caller(
+                    f"The weights of {preset.name!r} are taken from {place}, which holds the same "
+                    f"arrays: {failures[0]}"
+                )
+            return arrays.with_epsilon(_AUTHORS_EPSILON)
+    if len(failures) == 1:
+        raise failures[0]
+    reasons = "".join(f"\n  {number}. {error}" for number, error in enumerate(failures, 1))
+    raise type(failures[0])(
+        f"The weights of {preset.name!r} are at {len(places)} places, and none could be read:"
+        f"{reasons}"
+    ) from failures[0]
+
+
+def _places(preset):
+    """The authors' file and the handles of its copies; one that was downloaded comes first."""
+    copies = [handle for handle in further_places(preset) if is_hub_handle(handle)]
+    if not named_mirror():  # which stands for all servers that it can stand for
+        copies += [handle for handle in further_places(preset) if is_handle(handle)]
+    if not cache_path(preset.url).exists():
+        for handle in filter(is_hub_handle, copies):
+            if has_local_copy(handle):
+                return (handle, preset.url, *(copy for copy in copies if copy != handle))
+    return (preset.url, *copies)
+
+
+def _checked(arrays, preset, with_head=False):
     expected, found = Architecture(preset.depth, preset.width), architecture_of(arrays)
     if found != expected:
         raise ValueError(
@@ -112,7 +182,19 @@ def _read_preset(preset):
             f"{arrays.source}, which holds {found}. Delete it, or pass its path if that is what "
             "you want."
         )
+    (classes,) = arrays.shapes.get("head/bias", (0,))
+    if with_head and classes != preset.num_classes:
+        raise ValueError(
+            f"The file of the preset {preset.name!r} must have a head of {preset.num_classes} "
+            f"classes. Received: {arrays.source}, whose head has {classes}."
+        )
     return arrays
+
+
+def _read_handle(handle, network):
+    if is_hub_handle(handle):
+        return _read_path(fetch_from_hub(handle), network)
+    return read_saved_model(resolve(handle), network)
 
 
 def _read_download(url, network=None):

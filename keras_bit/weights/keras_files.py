@@ -1,16 +1,37 @@
-"""Keras's files of weights, `.weights.h5` and `.keras`, with a backbone somewhere in them."""
+"""Keras's files of weights: Keras 3's with a backbone in them, and the authors' of Keras 2."""
 
 import os
 import pathlib
 import re
 import zipfile
+from typing import Any
 
 from keras_bit.core.files import check_zip, wrap_read_errors
 from keras_bit.weights.arrays import StoredArray, WeightArrays
 
 _MEMBER = "model.weights.h5"
+_AUTHORS_RULE = (
+    "`source` must be a file of Keras 3, or of Keras 2 the authors' ResnetV2 as its save_weights "
+    "stores it"
+)
+_AUTHORS_ADVICE = (
+    "Use the authors' .npz file of the network, or save the layer as .weights.h5 with Keras 3."
+)
 # Keras numbers the layers of a list from the second on: block, block_1, block_2.
 _UNIT = re.compile(r"blocks/block(?:_(\d+))?/units/bottleneck_unit(?:_(\d+))?/")
+# The layers of the authors' ResnetV2, `bit_tf2/models.py`, of which block1 to block4 have units.
+_AUTHORS_LAYERS = {
+    "root_block": ["root_block/standardized_conv2d/kernel"],
+    "group_norm": ["group_norm/gamma", "group_norm/beta"],
+    "head/dense": ["head/kernel", "head/bias"],
+}
+# The arrays of a unit, in the order in which it has its layers; the projection is made last.
+_AUTHORS_UNIT = [
+    f"{part}/{array}"
+    for part in "abc"
+    for array in ("group_norm/gamma", "group_norm/beta", "standardized_conv2d/kernel")
+]
+_AUTHORS_PROJECTION = "a/proj/standardized_conv2d/kernel"
 _NAMES = {
     r"root_block/conv/vars/0": "root_block/standardized_conv2d/kernel",
     r"(block\d/unit\d+/[abc])/conv/vars/0": r"\1/standardized_conv2d/kernel",
@@ -27,8 +48,9 @@ _NAMES = {
 def read_keras(path: str | os.PathLike) -> WeightArrays:
     """Reads the backbone, and the head, in a `.weights.h5` or `.keras` file.
 
-    They may be parts of a larger model, whose other arrays are skipped. A ValueError tells of
-    damage, and of several backbones or heads.
+    They may be parts of a larger model, whose other arrays are skipped. Or the file is one of the
+    authors' TF2 code, `bit_models/BiT-M-R50x1.h5`, which `save_weights` of Keras 2 wrote. A
+    ValueError tells of damage, of several backbones or heads, and of another file of Keras 2.
     """
     import h5py
 
@@ -39,14 +61,63 @@ def read_keras(path: str | os.PathLike) -> WeightArrays:
         if is_zip:
             check_zip(path)
         file = h5py.File(zipfile.ZipFile(path).open(_MEMBER) if is_zip else path, "r")
-        found = []
-        file.visititems(lambda key, item: found.append((key, item)))
-        for key, item in found:
-            if isinstance(item, h5py.Dataset) and (name := _name_of(key)):
+        found: dict[str, Any] = {"": file}
+        file.visititems(found.__setitem__)  # which follows no link to another file
+        is_keras_2 = "layer_names" in file.attrs or "model_weights" in found
+        for key, item in found.items():
+            if not is_keras_2 and isinstance(item, h5py.Dataset) and (name := _name_of(key)):
                 if name in stored:
                     raise ValueError(f"it holds {name} twice: save the layer on its own")
                 stored[name] = _stored_array(path, key, item)
+    if is_keras_2:
+        with wrap_read_errors(path, _AUTHORS_RULE, _AUTHORS_ADVICE):
+            stored = _authors_arrays(path, found)
     return WeightArrays(path, stored)
+
+
+def _authors_arrays(path, found):
+    """Arrays by name, in the order in which the authors' code itself loads them.
+
+    Keras 2 stores a list of arrays for each layer of the model, under names that depend on its
+    version and are not unique; it reads them in order. What the names do tell is compared.
+    """
+    if "model_weights" in found:
+        raise ValueError("it is a whole model")
+    stored = {}
+    for layer in _texts(found[""], "layer_names"):
+        theirs = _texts(found[layer], "weight_names")
+        if not theirs:
+            continue
+        ours = _authors_names(re.sub(r"_\d+$", "", layer), len(theirs))
+        if len(ours) != len(theirs) or not all(map(_is_same, ours, theirs)):
+            raise ValueError(
+                f"its layer {layer} with {len(theirs)} arrays, {theirs[:2]} among them, is none "
+                "of the authors'"
+            )
+        for name, key in zip(ours, theirs, strict=True):
+            stored[name] = _stored_array(path, f"{layer}/{key}", found[f"{layer}/{key}"])
+    return stored
+
+
+def _texts(item, attribute):
+    texts = item.attrs[attribute]
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+
+
+def _authors_names(layer, count):
+    """The names of the arrays of a layer with so many; an empty list for another layer."""
+    if not re.fullmatch("block[1-4]", layer):
+        return _AUTHORS_LAYERS.get(layer, [])
+    units = [[*_AUTHORS_UNIT, _AUTHORS_PROJECTION], *[_AUTHORS_UNIT] * (count // 9 - 1)]
+    return [f"{layer}/unit{n:02d}/{name}" for n, unit in enumerate(units, 1) for name in unit]
+
+
+def _is_same(ours, theirs):
+    """Whether a name in the file, such as `unit01/a/group_norm/gamma:0`, may be that of ours."""
+    parts = re.sub(r"_\d+(?=/)", "", theirs.removesuffix(":0")).split("/")
+    if ours.startswith("head/"):
+        return parts[-1] == ours[5:]
+    return parts[-2:] == ours.split("/")[-2:] and ("proj" in parts) == ("/proj/" in ours)
 
 
 def _reading(path):

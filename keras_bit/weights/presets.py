@@ -58,6 +58,15 @@ _ACCURACY = {
     "m-r152x2/ilsvrc2012_classification": (85.15, _README),
     "distill/r50x1_224": (82.8, _DISTILLATION),
     "distill/r50x1_160": (80.5, _DISTILLATION),
+    "distill/r152x2_t_224": (83.0, _DISTILLATION),
+    "distill/r152x2_t_384": (84.3, _DISTILLATION),
+}
+# The teachers on other data (big_vision, `configs/proj/distill`): the task and its classes.
+_TEACHERS = {
+    "flowers": ("oxford_flowers102", 102),
+    "pet": ("oxford_iiit_pet", 37),
+    "food": ("food101", 101),
+    "sun": ("sun397", 397),
 }
 # The network that comes with the package, in the folder `embedded` beside its model card.
 EMBEDDED = "f-r14x0.5"
@@ -90,7 +99,8 @@ class Preset:
         image_size: Edge in pixels of the images that it was trained on last.
         url: Where the authors' npz file is, or `None` where `path` has the weights.
         path: The npz file in this package, or `None`.
-        hub: URL of the TensorFlow Hub module, or `None`.
+        hub: URL of the TensorFlow Hub module, or `None`; of the distilled networks a port by
+            Sayak Paul, with the head.
         kaggle: Kaggle handle of the same module, or `None`.
         timm: Name of the same weights in timm, or `None`.
         hugging_face: Name of the same weights in Hugging Face's transformers, or `None`.
@@ -161,6 +171,21 @@ def find_preset(name: str) -> Preset:
     )
 
 
+def further_places(preset: Preset) -> tuple[str, ...]:
+    """Returns handles of the same arrays, head included, at Hugging Face and Kaggle.
+
+    >>> further_places(find_preset("distill/r50x1_224"))[0]
+    'hf://timm/resnetv2_50x1_bit.goog_distilled_in1k/model.safetensors'
+    """
+    # A module that is called like the network alone has no head; the npz file always has one.
+    same = [p for p in _all() if p.url == preset.url and "/" in p.name]
+    return (
+        *(f"hf://timm/{p.timm}/model.safetensors" for p in same if p.timm),
+        *(f"hf://{p.hugging_face}" for p in same if p.hugging_face),
+        *(f"kaggle://{p.kaggle}" if p.kaggle else p.hub for p in same if p.hub),
+    )
+
+
 @functools.cache
 def _all():
     path = pathlib.Path(__file__).parent / "embedded" / f"{EMBEDDED}.npz"
@@ -188,13 +213,19 @@ def _pretrained():
 
 def _distilled():
     taught = f"{_ILSVRC}, taught by R152x2"
+    ports = "https://tfhub.dev/sayakpaul"
     for size, timm in ((224, "resnetv2_50x1_bit.goog_distilled_in1k"), (160, None)):
         name, file = f"distill/r50x1_{size}", f"distill/{{}}_{size}"
-        yield _preset(name, file, taught, 1000, size, timm=timm)
+        hub = f"{ports}/distill_bit_resnet50x1_{size}_classification/1"
+        yield _preset(name, file, taught, 1000, size, timm=timm, hub=hub)
     for size, suffix in ((224, ""), (384, "_384")):
         name, file = f"distill/r152x2_t_{size}", f"distill/{{}}_T_{size}"
         timm = f"resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k{suffix}"
-        yield _preset(name, file, _BOTH, 1000, size, timm=timm)
+        hub = f"{ports}/bit_resnet152x2_{size}_classification/1"
+        yield _preset(name, file, _BOTH, 1000, size, timm=timm, hub=hub)
+    for task, (data, classes) in _TEACHERS.items():
+        name, file = f"distill/r152x2_t_{task}128", f"distill/{{}}_T_{task}128"
+        yield _preset(name, file, f"{_IMAGENET_21K}, then {data}", classes, 128)
 
 
 def _vtab():

@@ -3,18 +3,22 @@
 import contextlib
 import functools
 import importlib
+import itertools
+import json
+import math
 import os
 import pathlib
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_bit.core.files import check_zip, wrap_read_errors
+from keras_bit.core.files import atomic_write, check_zip, wrap_read_errors
 from keras_bit.weights.arrays import StoredArray, WeightArrays
+from keras_bit.weights.torch_names import LIBRARIES, TIMM, TRANSFORMERS, canonical_names, name_in
 
 # Before 2.6 and again before 2.10, files were found that broke out of PyTorch's safe loading
 # (CVE-2025-32434, CVE-2026-24747).
@@ -31,51 +35,10 @@ class _Tensor(NamedTuple):
     load: Callable[[], np.ndarray]
 
 
-class _Library(NamedTuple):
-    """How a library names the layers, and the epsilon of its weight standardization.
-
-    `unit` matches the numbers of block and unit, counted from `first`, and the layer in the unit.
-    """
-
-    root: str
-    norm: str
-    head: str
-    unit: str
-    first: int
-    epsilon: float
-
-
-# timm's and transformers' convolutions standardize with
-# `F.batch_norm(weight.reshape(1, out_channels, -1), None, None, training=True, eps=1e-8)`, which
-# is (w - mean) / sqrt(variance + 1e-8) with the mean and the biased variance of every output
-# channel over I, H and W. timm's class has the default 1e-6, but every `resnetv2_*_bit` is made
-# with 1e-8. The authors' `bit_pytorch` adds 1e-10, as here. All three keep kernels as they were
-# trained, not standardized.
-_TIMM = r"stages\.([0-3])\.blocks\.([0-9]{1,3})\.(.+)"  # models/resnetv2.py
-# models/bit/modeling_bit.py
-_TRANSFORMERS = r"encoder\.stages\.([0-3])\.layers\.([0-9]{1,3})\.(.+)"
-_AUTHORS = r"body\.block([1-4])\.unit([0-9]{2,3})\.(.+)"  # bit_pytorch/models.py
-_LIBRARIES = (
-    _Library("stem.conv", "norm", "head.fc", _TIMM, 0, 1e-8),
-    _Library("embedder.convolution", "norm", "classifier.1", _TRANSFORMERS, 0, 1e-8),
-    _Library("root.conv", "head.gn", "head.conv", _AUTHORS, 1, 1e-10),
-)
-_CONV = "standardized_conv2d"
-# Within a unit all three normalize before they convolve, so norm1 belongs to conv1.
-_UNIT_LAYERS = {"downsample": f"a/proj/{_CONV}", "downsample.conv": f"a/proj/{_CONV}"} | {
-    f"{theirs}{number}": f"{part}/{ours}"
-    for number, part in enumerate("abc", 1)
-    for theirs, ours in (("norm", "group_norm"), ("gn", "group_norm"), ("conv", _CONV))
-}
-_VARIABLES = {
-    (_CONV, "weight"): "kernel",
-    ("group_norm", "weight"): "gamma",
-    ("group_norm", "bias"): "beta",
-    ("head", "weight"): "kernel",
-    ("head", "bias"): "bias",
-}
-# DataParallel and torch.compile put a name before all others; so does transformers' classifier.
-_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|bit)\.)+")
+# The layouts that `write_safetensors` writes.
+LAYOUTS = {"timm": TIMM, "huggingface": TRANSFORMERS}
+_GROUPS = 32
+_EPSILON = "kernel_epsilon"  # in the metadata of files that this package writes
 
 
 def read_safetensors(path: str | os.PathLike) -> WeightArrays:
@@ -88,11 +51,94 @@ def read_safetensors(path: str | os.PathLike) -> WeightArrays:
     path = pathlib.Path(path).absolute()  # arrays are read later, perhaps from another folder
     table = {}
     with _opened(path) as file:
+        stated = (file.metadata() or {}).get(_EPSILON)
         for name in file.keys():
             header = file.get_slice(name)
             load = functools.partial(_safetensors_array, path, name)
             table[name] = _Tensor(tuple(header.get_shape()), header.get_dtype(), load)
-    return _network(path, table)
+    arrays = _network(path, table)
+    return arrays if stated is None else arrays.with_epsilon(_stated_epsilon(path, stated))
+
+
+def write_safetensors(
+    path: str | os.PathLike,
+    arrays: Mapping[str, Any],
+    layout: str = "timm",
+    dtype: str = "float32",
+    epsilon: float = 1e-10,
+) -> None:
+    """Writes arrays or variables in a library's layout; PyTorch is not needed.
+
+    They are copied one at a time.
+
+    Args:
+        path: File to write.
+        arrays: Mapping with the names of `WeightArrays`, of a whole network.
+        layout: `"timm"`, or `"huggingface"` for transformers.
+        dtype: "float32", or "float16" for half the size.
+        epsilon: What the network adds to a kernel's variance, for this package's reader.
+
+    Raises:
+        ValueError: If `layout` or `dtype` is another one.
+        FloatingPointError: If a value is too large for float16.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"`layout` must be one of {sorted(LAYOUTS)}. Received: layout={layout!r}")
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f'`dtype` must be "float16" or "float32". Received: dtype={dtype!r}')
+    names = {_name_in(layout, name, "head/kernel" in arrays): name for name in arrays}
+    shapes = {theirs: _shape_in(layout, ours, arrays[ours].shape) for theirs, ours in names.items()}
+    # "pt": transformers refuses files that do not say so.
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", _EPSILON: repr(float(epsilon))}}
+    sizes = [np.dtype(dtype).itemsize * math.prod(shape) for shape in shapes.values()]
+    ends = list(itertools.accumulate(sizes))
+    for (theirs, shape), size, end in zip(shapes.items(), sizes, ends, strict=True):
+        kind = {"float32": "F32", "float16": "F16"}[dtype]
+        header[theirs] = {"dtype": kind, "shape": shape, "data_offsets": [end - size, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with (
+        np.errstate(over="raise"),
+        atomic_write(path) as temporary,
+        open(temporary, "wb") as file,
+    ):
+        file.write(len(text).to_bytes(8, "little") + text)
+        for ours in names.values():
+            array = np.asarray(arrays[ours]).astype(f"<{np.dtype(dtype).str[1:]}", copy=False)
+            turned = array.transpose((3, 2, 0, 1) if array.ndim == 4 else None)
+            file.write(turned.tobytes())
+
+
+def check_portable(standardize: bool, groups: set[int]) -> None:
+    """Raises where timm and transformers have no network with such kernels and group norms."""
+    if not standardize or groups != {_GROUPS}:
+        raise ValueError(
+            f"The network must have standardized kernels and {_GROUPS} groups in every group norm, "
+            f"as timm's and transformers' have. Received: standardize={standardize}, groups="
+            f"{sorted(groups)}. Save it before `fold`; save a narrow network with `save_npz`."
+        )
+
+
+def _name_in(layout, name, has_head):
+    """transformers' classifier holds the network as its part `bit`."""
+    within = layout == "huggingface" and has_head and not name.startswith("head/")
+    return ("bit." if within else "") + name_in(LAYOUTS[layout], name)
+
+
+def _shape_in(layout, name, shape):
+    """Kernels OIHW; timm's head is a 1x1 convolution."""
+    if len(shape) == 4:
+        return tuple(shape[axis] for axis in (3, 2, 0, 1))
+    return tuple(shape[::-1]) + (1, 1) * (name == "head/kernel" and layout == "timm")
+
+
+def _stated_epsilon(path, stated):
+    with contextlib.suppress(ValueError):
+        if 0 < float(stated) < math.inf:
+            return float(stated)
+    raise ValueError(
+        f"The metadata of a file must state a positive {_EPSILON}. Received: {path} with {stated!r}"
+    )
 
 
 def read_torch(path: str | os.PathLike) -> WeightArrays:
@@ -112,7 +158,7 @@ def read_torch(path: str | os.PathLike) -> WeightArrays:
 
 def _network(path, table):
     """The `WeightArrays` of a dict from the file's names to `_Tensor`s."""
-    found = [(_canonical_names(table, library), library.epsilon) for library in _LIBRARIES]
+    found = [(canonical_names(table, library), library.epsilon) for library in LIBRARIES]
     names, epsilon = max(found, key=lambda pair: len(pair[0]))
     if not any(name.startswith("block") for name in names):
         raise ValueError(
@@ -130,23 +176,6 @@ def _network(path, table):
     others = {theirs: theirs for theirs in table if theirs not in known}
     stored = {name: _stored_array(name, table[theirs]) for name, theirs in (others | names).items()}
     return WeightArrays(path, stored, epsilon)
-
-
-def _canonical_names(table, library):
-    """Dict from the names of `BiTBackbone.named_weights` to those in the file."""
-    names: dict[str, str] = {}
-    ours = {library.root: f"root_block/{_CONV}", library.norm: "group_norm", library.head: "head"}
-    for theirs in sorted(table, key=len):
-        layer, _, leaf = _WRAPPERS.sub("", theirs).rpartition(".")
-        if unit := re.fullmatch(library.unit, layer):
-            block, number = (int(digits) + 1 - library.first for digits in unit.group(1, 2))
-            layer = f"block{block}/unit{number:02d}/{_UNIT_LAYERS.get(unit[3], '')}"
-        else:
-            layer = ours.get(layer, "")
-        if variable := _VARIABLES.get((layer.rpartition("/")[2], leaf)):
-            # Of two names for the same array the shorter; the other remains among the unknown.
-            names.setdefault(f"{layer}/{variable}", theirs)
-    return names
 
 
 def _stored_array(name, tensor):

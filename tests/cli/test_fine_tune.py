@@ -1,3 +1,4 @@
+import contextlib
 import json
 import re
 import signal
@@ -18,7 +19,7 @@ def test_fine_tune_writes_the_run_and_says_how_it_went(whole_run):
     written = {path.name for path in whole_run.output.iterdir()}
     assert written == {
         "model.keras", "label_names.json", "rule.json", "plan.json", "history.csv", "metrics.json",
-        "report.html", "report", "logs",
+        "report.html", "report", "logs", "outputs.json",
     }  # fmt: skip
     rows = (whole_run.output / "history.csv").read_text().splitlines()
     assert len(rows) == 1 + 4
@@ -115,6 +116,49 @@ def test_fine_tune_runs_the_plan_of_its_options(
     assert {name: getattr(fake_fine_tune["plan"], name) for name in expected} == expected
     assert fake_fine_tune["output"] == str(tmp_path / "new")
     assert fake_fine_tune["data"].train_size == 54
+
+
+def test_a_table_in_place_of_a_folder(photos, fake_fine_tune, tmp_path, capsys):
+    rows = ["file;kind;part"]
+    for name in ("green", "red"):
+        rows += [f"{name}/{i}.png;{name};{'val' if i < 4 else 'train'}" for i in range(20)]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(rows))
+    options = ["--csv", str(table), "--path-column", "file", "--label-column", "kind"]
+    options += ["--split-column", "part", "--root", str(photos), "--class-weight", "balanced"]
+    output = ["--output", str(tmp_path / "new")]
+    assert main(["fine-tune", *options, *output]) == 0
+    data, plan = fake_fine_tune["data"], fake_fine_tune["plan"]
+    assert data.label_names == ("green", "red") and (data.train_size, data.test_size) == (32, 8)
+    assert plan.class_weight == (1.0, 1.0)
+    with table.open("a") as file:
+        file.write("\nred/0.png;green;val")
+    options = ["--csv", str(table), "--root", str(photos), "--path-column", "file"]
+    assert main(["fine-tune", *options, *output, "--label-column", "kind"]) == 2
+    assert "`--csv` must name a file once" in capsys.readouterr().err
+    hot = tmp_path / "hot.csv"
+    hot.write_text("path,a,b\n" + "".join(f"red/{i}.png,{i % 2},1\n" for i in range(20)))
+    options = ["--csv", str(hot), "--root", str(photos)]
+    assert main(["fine-tune", *options, *output, "--label-column=a", "--label-column=b"]) == 0
+    data = fake_fine_tune["data"]
+    assert data.multi_label and data.label_names == ("a", "b") and data.train_size == 18
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "`FOLDER` must be given, or a table of images as `--csv FILE`. Example: keras-bit"),
+        (["photos", "--csv", "a.csv"], "`--csv` must be left out beside a FOLDER"),
+        (["photos", "--label-column", "a"], "`--label-column` must be left out beside a FOLDER"),
+        (["--csv", "no.csv"], "`--csv` must be a file. Received: --csv no.csv, no such file"),
+        (["--csv", "no.xls"], "`--csv` must be a file named .csv, .tsv or .parquet"),
+        (["photos", "--class-weight", "even"], "--class-weight"),
+    ],
+)
+def test_what_is_wrong_with_a_table(arguments, message, capsys):
+    with contextlib.suppress(SystemExit):
+        assert main(["fine-tune", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from keras_bit.weights import read_weights
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore:Skipped")]
 
-COMMANDS = ("fine-tune", "predict", "plan", "presets", "download", "pretrain", "demo")
+COMMANDS = ("fine-tune", "predict", "serve", "plan", "presets", "download", "pretrain", "demo")
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,39 @@ def test_predict_as_csv(whole_run, photos, tmp_path, capsys):
     ] + [[failed["image"], "", "", failed["error"]]]
 
 
+def test_all_labels_of_an_image_or_none(whole_run, photos, tmp_path, capsys, monkeypatch):
+    names = ("two", "none", "bad")
+    files = [tmp_path / f"{name}.png" for name in names]
+    for file in files:
+        shutil.copy(photos / "red" / "0.png", file)
+    found = [(("red", 0.9), ("green", 0.5)), (), ()]
+    errors = (None, None, "unreadable")
+
+    def predict(self, given, top):
+        assert top is None
+        yield from map(FilePrediction, given, found, errors)
+
+    monkeypatch.setattr(SavedRun, "predict", predict)
+    command = ["predict", str(whole_run.output), *map(str, files)]
+    assert main(command) == 1
+    captured = capsys.readouterr()
+    _, first, second, none = captured.out.splitlines()
+    assert first.split() == [str(files[0]), "red", "90.0%"] and second.split() == ["green", "50.0%"]
+    assert none.split() == [str(files[1]), "none"] and "bad.png: unreadable" in captured.err
+    monkeypatch.setenv("COLUMNS", "20")
+    assert main(command) == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == [str(files[1]), "  none"]
+    monkeypatch.delenv("COLUMNS")
+    assert main([*command, "--json"]) == 1
+    results = json.loads(capsys.readouterr().out)
+    assert [len(result["predictions"]) for result in results[:2]] == [2, 0]
+    assert main([*command, "--csv"]) == 1
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.partition(",")[2] for row in rows] == [
+        "red,0.9,", "green,0.5,", ",,", ",,unreadable"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("options", [[], ["--csv"], ["--json"]])
 def test_rows_are_written_as_they_come(whole_run, photos, capsys, monkeypatch, options):
     written = []
@@ -204,3 +237,27 @@ def test_a_model_with_nan_weights_is_an_error(whole_run, photos, tmp_path, capsy
         assert not captured.out and error.startswith(f"keras-bit: error: The {what}")
         assert "of a model must be finite. Received: " in error
         assert f"{tmp_path / 'model.keras'} with infinite or NaN ones." in error
+
+
+def test_predict_draws_maps(whole_run, photos, tmp_path, capsys):
+    run, folder = str(whole_run.output), tmp_path / "maps"
+    images = [str(photos / name / "0.png") for name in ("red", "green")]
+    assert main(["predict", run, *images, "--csv", "--top", "1", "--maps", str(folder)]) == 0
+    header, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header == ["image", "class", "probability", "error", "map"]
+    assert [row[4] for row in rows] == [str(folder / "0.png.png"), str(folder / "0.png-2.png")]
+    assert sorted(map(str, folder.iterdir())) == sorted(row[4] for row in rows)
+    assert main(["predict", run, images[0], "--maps", str(folder)]) == 2
+    assert f"`--maps` must be an empty or new folder. Received: --maps {folder}, which holds" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.slow
+def test_predict_names_maps_in_each_form(whole_run, photos, tmp_path, capsys):
+    arguments = ["predict", str(whole_run.output), str(photos / "red" / "0.png")]
+    assert main([*arguments, "--json", "--maps", str(tmp_path / "one")]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["map"] == str(tmp_path / "one" / "0.png.png")
+    assert main([*arguments, "--maps", str(tmp_path / "two")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Maps: {tmp_path / 'two'}"

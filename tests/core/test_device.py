@@ -5,6 +5,7 @@ from keras_bit.core import device
 from keras_bit.core.device import (
     Device,
     current_device,
+    device_names,
     is_out_of_memory,
     policy_scope,
     resolve_policy,
@@ -19,7 +20,7 @@ def on(monkeypatch, has_bfloat16):
 
 
 def test_here_it_is_a_cpu_with_memory():
-    assert runs_on_cpu()
+    assert runs_on_cpu() and device_names()[0] == "cpu:0"
     found = current_device()
     assert found.kind == "cpu" and not found.has_bfloat16
     assert found.memory is None or found.memory > 10**8
@@ -59,6 +60,26 @@ def test_a_gpu_of_jax(monkeypatch, capability, has_bfloat16):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(jax, "devices", lambda: [accelerator])
     assert current_device() == Device("gpu", "Test GPU", 16 * 10**9, has_bfloat16)
+
+
+@pytest.mark.parametrize(
+    "capability, has_bfloat16", [((7, 5), False), ((8, 0), True), ((12, 1), True)]
+)
+def test_a_gpu_of_torch(monkeypatch, capability, has_bfloat16):
+    torch = pytest.importorskip("torch")
+
+    class Properties:
+        name, total_memory = "Test GPU", 16 * 10**9
+        major, minor = capability
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(device, "_torch_placement", lambda: torch.device("cuda", 1))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 0.5)
+    assert current_device() == Device("gpu", "Test GPU", 8 * 10**9, has_bfloat16)
+    assert device_names() == ["cuda:1"] and not runs_on_cpu()
+    monkeypatch.setattr(device, "_torch_placement", lambda: torch.device("mps"))
+    assert current_device() == Device("gpu", "mps", None, False)
 
 
 def test_bfloat16_only_where_the_device_has_it_and_nobody_chose(monkeypatch):
@@ -105,6 +126,15 @@ def test_out_of_memory_is_told_from_other_errors():
     assert is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 8 bytes"))
     assert not is_out_of_memory(RuntimeError("INVALID_ARGUMENT: shapes"))
     assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_an_error_of_torch_is_known():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"))
 
 
 @pytest.mark.tensorflow

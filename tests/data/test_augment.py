@@ -12,7 +12,7 @@ from keras_bit.data.dataset import ImageDataset
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.mixup import MixUp
 from tests.conftest import as_numpy
-from tests.data.test_cache import bilinear
+from tests.data.test_resize import bilinear
 from tests.processes import run_on_jax
 
 EDGE, CROP = 12, 8

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from keras_bit.data import cache
-from keras_bit.data.cache import cache_images, cache_size, resize
+from keras_bit.data.cache import cache_images, cache_size
 from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.resize import resize
 from keras_bit.data.sources.folders import image_folder
 from tests.splits import CountingSplit, numbered_split
 
@@ -38,41 +39,6 @@ def visible(folder):
 def only(folder):
     (name,) = visible(folder)
     return folder / name
-
-
-def bilinear(image, edge):
-    """Bilinear interpolation at pixel centers, in float64."""
-    for axis in (0, 1):
-        size = image.shape[axis]
-        at = (np.arange(edge) + 0.5) * size / edge - 0.5
-        low = np.floor(at)
-        weight = (at - low).reshape([-1, 1, 1] if axis == 0 else [1, -1, 1])
-        below, above = (np.clip(low + step, 0, size - 1).astype(int) for step in (0, 1))
-        image = (1 - weight) * image.take(below, axis) + weight * image.take(above, axis)
-    return image
-
-
-@pytest.mark.parametrize("shape", [(37, 61), (5, 3), (16, 16), (1, 1), (64, 20)])
-def test_resize_is_bilinear_without_antialiasing(rng, shape):
-    image = rng.integers(0, 256, (*shape, 3), np.uint8)
-    resized = resize(image, 16)
-    assert resized.shape == (16, 16, 3) and resized.dtype == np.uint8
-    assert np.abs(resized - bilinear(image.astype(float), 16)).max() <= 0.5 + 1e-4
-
-
-@pytest.mark.parametrize("shape", [(37, 61), (5, 3), (16, 16), (1, 1), (64, 20)])
-def test_resize_is_what_tensorflow_resizes_to_rounded(rng, shape):
-    import tensorflow as tf
-
-    image = rng.integers(0, 256, (*shape, 3), np.uint8)
-    expected = np.rint(tf.image.resize(image, (16, 16), antialias=False))
-    np.testing.assert_array_equal(resize(image, 16), expected)
-
-
-def test_resize_rounds_to_nearest():
-    image = np.zeros((1, 2, 3), np.uint8)
-    image[0, 1] = 255
-    np.testing.assert_array_equal(resize(image, 4)[0, :, 0], [0, 64, 191, 255])  # 63.75, 191.25
 
 
 def test_images_are_resized_in_their_order(images, cache_dir):

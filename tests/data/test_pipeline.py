@@ -1,7 +1,6 @@
 import functools
 import itertools
 import os
-import sys
 
 import keras
 import numpy as np
@@ -9,9 +8,10 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from keras_bit.data.cache import cache_size, resize
+from keras_bit.data.cache import cache_size
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import cache_splits, make_pipelines, pipelines
+from keras_bit.data.resize import resize
 from keras_bit.data.sampler import Sampler
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.mixup import MixUp
@@ -47,6 +47,23 @@ def shared(function):
 def sides(dtype="float32", mix_in_model=False, **changes):
     """The pipelines of `make_data` and `make_rule`."""
     return pipelines(make_data(), make_rule(**changes), dtype=dtype, mix_in_model=mix_in_model)
+
+
+def test_multi_hot_labels_are_those_of_their_images():
+    rng = np.random.RandomState(0)
+    labels = rng.randint(0, 2, (10, 4)).astype(np.uint8)
+    images = np.broadcast_to(np.arange(10, dtype=np.uint8)[:, None, None, None], (10, 12, 12, 3))
+    data = ImageDataset.from_arrays(images, labels, images, labels)
+    train, test = pipelines(data, make_rule(5, mixup_alpha=0), dtype="uint8")
+    for dataset in (train.take(2), test):
+        for batch, hot in dataset:
+            assert hot.dtype == "float32"
+            np.testing.assert_array_equal(hot, labels[batch[:, 0, 0, 0].numpy()])
+    train, _ = pipelines(data, make_rule(10, mixup_alpha=0.4), dtype="uint8")
+    mixed = next(iter(train))[1].numpy()  # with their reverse, which leaves the sum as it is
+    np.testing.assert_allclose(mixed.sum(0), labels.sum(0), rtol=1e-6)
+    weight = mixed[(0 < mixed) & (mixed < 1)]
+    assert len(set(np.round(np.minimum(weight, 1 - weight), 5))) == 1
 
 
 def take(dataset, count):
@@ -86,8 +103,8 @@ def expected_batches(steps):
     data, rule = make_data(), make_rule()
     images, sampler = images_of(data), Sampler(data.train_size, rule, 0)
     crops, labels = [], []
-    for step, positions in enumerate(itertools.islice(sampler.positions(0), steps)):
-        for row, top, left, flip in zip(positions, *sampler.crops(step), strict=True):
+    for step in range(steps):
+        for row, top, left, flip in zip(sampler.positions(step), *sampler.crops(step), strict=True):
             crop = images[row, top : top + rule.crop_size, left : left + rule.crop_size]
             crops.append(crop[:, ::-1] if flip else crop)
             labels.append(np.eye(CLASSES, dtype=np.float32)[data.train.labels[row]])
@@ -184,8 +201,8 @@ def test_initial_step_equals_skipping_that_many_updates(changes, micro_batches):
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_mixing_is_mixups_with_a_new_weight_each_step(dtype):
     crops, labels = expected_batches(steps=5)
-    sampler, mixup = Sampler(10, make_rule(), 0), MixUp(0.3)
-    weights = [float(mixup.draw_weight(sampler.weight_seed(step))) for step in range(5)]
+    sampler = Sampler(10, make_rule(mixup_alpha=0.3), 0)
+    weights = [float(sampler.weight(step)) for step in range(5)]
     assert len(set(weights)) == 5
     mixed_images, mixed_labels = take_train(5, dtype=dtype, mixup_alpha=0.3)
     scale, tolerance = (1, 0.501) if dtype == "uint8" else (255, 1e-6)
@@ -437,12 +454,6 @@ def test_keras_on_jax_trains_and_an_interrupted_program_ends():
         """
     done = run_on_jax(script)
     assert done.stdout == "2\n2\n" and "KeyboardInterrupt" in done.stderr, done.stderr
-
-
-def test_missing_tensorflow_is_reported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ImportError, match="`pipelines` needs TensorFlow"):
-        pipelines(make_data(), make_rule())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_bit import Evaluation, HyperRule
-from keras_bit.evaluation import Mistake, pictures
+from keras_bit.evaluation import Calibration, Mistake, RunOutputs, pictures
 
 NAMES = ("cat", "dog", "a class whose name is much too long for any table", "$\\bad{_x$")
 RED, GREEN, BLUE = (220, 20, 20), (20, 220, 20), (20, 20, 220)
@@ -130,7 +130,7 @@ def test_training_images_are_no_more_than_a_page_shows(tmp_path):
 
 def test_mistakes_picture_shows_their_images_or_says_that_there_are_none(tmp_path):
     path = tmp_path / "mistakes.png"
-    mistakes = [Mistake(4, "4.png", 0, 1, 0.9), Mistake(2, "2.png", 2, 3, 0.5)]
+    mistakes = [Mistake(4, "4.png", 0, 1, 0.9, 1), Mistake(2, "2.png", 2, 3, 0.5, 3)]
     pictures.draw_mistakes(path, [plain(RED), plain(GREEN)], mistakes, NAMES)
     picture = pixels(path)
     assert columns_of(picture, RED)[1] < columns_of(picture, GREEN)[0]
@@ -197,7 +197,7 @@ def test_no_picture_needs_pyplot(tmp_path, monkeypatch):
 
 def test_each_mistake_has_the_name_of_its_file(tmp_path):
     def drawn(second, first="/a/folder/1.png"):
-        mistakes = [Mistake(0, first, 0, 1, 0.9), Mistake(1, second, 2, 1, 0.5)]
+        mistakes = [Mistake(0, first, 0, 1, 0.9, 1), Mistake(1, second, 2, 1, 0.5, 1)]
         pictures.draw_mistakes(tmp_path / "wrong.png", [plain(RED), plain(GREEN)], mistakes, NAMES)
         return pixels(tmp_path / "wrong.png")
 
@@ -208,6 +208,71 @@ def test_each_mistake_has_the_name_of_its_file(tmp_path):
     assert (drawn("7") != drawn("8")).any(), "images without files have numbers"
     long = "x" * 30
     assert (drawn(f"{long}ab{long}.png") == drawn(f"{long}cd{long}.png")).all()
+
+
+def test_the_second_curve_is_that_of_the_metric_there_is(tmp_path):
+    history = curves()
+    pictures.draw_curves(tmp_path / "accuracy.png", history)
+    history["pr_auc"], history["val_pr_auc"] = history.pop("accuracy"), history.pop("val_accuracy")
+    pictures.draw_curves(tmp_path / "auc.png", history)
+    changed = pixels(tmp_path / "accuracy.png") != pixels(tmp_path / "auc.png")
+    assert changed[:60, 550:].any() and not changed[60:].any(), "only the title differs"
+
+
+def test_reliability_picture_has_bars_of_the_shares_that_came_true(tmp_path):
+    shares, true = np.repeat([0.1, 0.5, 0.9], 4), [0, 0, 0, 1, 0, 0, 1, 1, 1, 1, 1, 1]
+    pictures.draw_reliability(tmp_path / "some.png", Calibration.of(shares, true))
+    picture = pixels(tmp_path / "some.png")
+    blue = (abs(picture - np.array([0x00, 0x72, 0xB2])) < 12).all(axis=-1)[:-60]  # but the legend's
+    columns = np.flatnonzero(blue.any(axis=0))
+    bars = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+    # The whole height of a column: of the dot at the mean probability, only its middle lacks.
+    heights = [np.ptp(np.flatnonzero(blue[:, bar[len(bar) // 4]])) for bar in bars]
+    np.testing.assert_allclose(np.array(heights) / heights[2], [0.25, 0.5, 1], atol=0.01)
+    pictures.draw_reliability(tmp_path / "one.png", Calibration.of([1.0], [True]))
+    assert np.ptp(pixels(tmp_path / "one.png")) > 100
+
+
+def several_labels(classes, rng, images=40):
+    labels = (rng.uniform(size=(images, classes)) < 0.4).astype(int)
+    labels[0], labels[:, 1] = 1, 0
+    logits = labels + rng.normal(size=labels.shape)
+    return Evaluation(labels, logits, [f"class {i}" for i in range(classes)])
+
+
+def test_classes_picture_grows_with_the_classes_up_to_a_limit(tmp_path, rng):
+    heights = []
+    for classes in (2, 61, 90):
+        pictures.draw_class_scores(tmp_path / "c.png", several_labels(classes, rng))
+        heights.append(pixels(tmp_path / "c.png").shape[0])
+    assert heights[0] < heights[1] == heights[2]
+
+
+def test_classes_picture_has_a_dot_at_each_f1(tmp_path):
+    labels = np.array([[1, 0, 1]] * 6 + [[1, 1, 0]] * 3 + [[0, 0, 0]] * 3)
+    logits = np.where(labels, 1.0, -1.0)
+    logits[:3, 0] = -1.0  # F1 of 6 found of 9: 0.8
+    logits[6:8, 1] = -1.0  # 1 of 3: 0.5
+    outputs = RunOutputs(True)
+    evaluation = Evaluation(labels, logits, ("cat", "dog", "fox"), outputs=outputs)
+    pictures.draw_class_scores(tmp_path / "classes.png", evaluation)
+    picture = pixels(tmp_path / "classes.png")
+    blue = (abs(picture - np.array([0x00, 0x72, 0xB2])) < 12).all(axis=-1)[:-60]  # but the legend's
+    rows = np.flatnonzero(blue.any(axis=1))
+    dots = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    places = [np.flatnonzero(blue[dot].any(axis=0)).mean() for dot in dots]
+    assert (places[1] - places[0]) / (places[2] - places[0]) == pytest.approx(0.6, abs=0.02)
+
+
+def test_a_mistake_of_several_labels_is_drawn(tmp_path):
+    def drawn(true, predicted):
+        mistakes = [Mistake(0, "1.png", true, predicted, 0.9, 1)]
+        pictures.draw_mistakes(tmp_path / "wrong.png", [plain(RED)], mistakes, NAMES)
+        return pixels(tmp_path / "wrong.png")
+
+    missed = drawn((0, 1), ())
+    assert (missed != drawn((0,), (1,))).any() and (missed != drawn((0, 1, 2), ())).any()
+    assert drawn((), (1,)).shape == missed.shape
 
 
 def test_names_of_no_known_encoding_are_drawn_with_backslashes(tmp_path):
@@ -222,7 +287,7 @@ def test_names_of_no_known_encoding_are_drawn_with_backslashes(tmp_path):
         pictures.draw_confusion(tmp_path / "matrix.png", evaluation_of(np.eye(2, dtype=int), names))
         images = np.stack([plain(RED)] * 2)
         pictures.draw_training_images(tmp_path / "grid.png", images, np.eye(2), names)
-        mistakes = [Mistake(0, f"/{name}/{name}", 0, 1, 0.9)]
+        mistakes = [Mistake(0, f"/{name}/{name}", 0, 1, 0.9, 1)]
         pictures.draw_mistakes(tmp_path / "wrong.png", images[:1], mistakes, names)
         return [pixels(tmp_path / f"{kind}.png") for kind in ("matrix", "grid", "wrong")]
 

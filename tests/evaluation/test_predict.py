@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_bit import predict_files
-from keras_bit.evaluation import predict
+from keras_bit.evaluation import RunOutputs, predict
 from keras_bit.evaluation.predict import SavedRun
 
 pytestmark = pytest.mark.tensorflow
@@ -83,8 +83,57 @@ def test_damaged_files_are_skipped_or_kept(run, photos):
         predict_files(run, photos, damaged="drop")
 
 
+@pytest.fixture
+def several(run, monkeypatch):
+    """A run with several labels an image, whose logits are the mean colors of an image."""
+    RunOutputs(True, 2.0, (0.5, 0.6, 0.7)).write(run)
+    monkeypatch.setattr(SavedRun, "load", lambda self: None)
+
+    def logits(self, model, images):
+        white = images.mean((1, 2)) / 255
+        return 2 * np.log(white / (1 - white))
+
+    monkeypatch.setattr(SavedRun, "logits", logits)
+    return run
+
+
+def shares(prediction):
+    return {name: round(share, 2) for name, share in prediction.classes}
+
+
+def test_all_labels_above_their_thresholds_are_predicted(several, tmp_path):
+    for name, color in {"a": (153, 204, 178), "b": (128, 153, 179), "c": (10, 20, 30)}.items():
+        Image.new("RGB", (32, 32), color).save(tmp_path / f"{name}.png")
+    first, second, third = predict_files(several, f"{tmp_path}/?.png")
+    assert [*shares(first).items()] == [("green", 0.8), ("red", 0.6)]  # blue is at 0.698
+    assert [*shares(second).items()] == [("blue", 0.7), ("green", 0.6), ("red", 0.5)]
+    assert third.classes == () and third.error is None
+    first, _, third = predict_files(several, f"{tmp_path}/?.png", top=2)
+    assert [*shares(first).items()] == [("green", 0.8), ("blue", 0.7)]
+    assert [*shares(third).items()] == [("blue", 0.12), ("green", 0.08)]
+
+
+def test_the_temperature_of_the_run_is_used(run, photos):
+    before = predict_files(run, photos / "0.png")[0]
+    RunOutputs(temperature=3.0).write(run)
+    after = predict_files(run, photos / "0.png")[0]
+    cold, warm = (dict(prediction.classes) for prediction in (before, after))
+    roots = {name: share ** (1 / 3) for name, share in cold.items()}
+    expected = {name: root / sum(roots.values()) for name, root in roots.items()}
+    assert warm == pytest.approx(expected, rel=1e-4) and warm != pytest.approx(cold, rel=0.01)
+
+
+def test_a_run_of_several_labels_without_its_outputs_is_no_run(run):
+    rule = json.loads((run / "rule.json").read_text())
+    (run / "rule.json").write_text(json.dumps({**rule, "multi_label": True}))
+    with pytest.raises(FileNotFoundError, match="`run` must be.*outputs.json is missing"):
+        predict_files(run, "cat.jpg")
+    RunOutputs(True).write(run)
+    assert SavedRun.open(run).outputs == RunOutputs(True)
+
+
 def test_no_model_is_loaded_for_nothing(run, monkeypatch):
-    monkeypatch.setattr(SavedRun, "_load", lambda self: pytest.fail("loaded"))
+    monkeypatch.setattr(SavedRun, "load", lambda self: pytest.fail("loaded"))
     assert predict_files(run, []) == []
     (prediction,) = predict_files(run, "none.png")
     assert prediction.error == "No such file or directory" and prediction.classes == ()
@@ -106,6 +155,14 @@ def test_all_that_a_run_lacks_is_listed(run, missing, listed):
         predict_files(run, "cat.jpg")
 
 
+def error_of_outputs(run, photos):
+    (run / "outputs.json").write_text('{"multi_label"')
+    with pytest.raises(ValueError, match="outputs.json") as error:
+        predict_files(run, photos)
+    (run / "outputs.json").unlink()
+    return str(error.value)
+
+
 def test_a_run_with_damaged_files_is_an_error_that_names_the_file(run, photos):
     def error_of(name, content):
         before = (run / name).read_bytes()
@@ -121,6 +178,7 @@ def test_a_run_with_damaged_files_is_an_error_that_names_the_file(run, photos):
     assert "`run` must hold the JSON of a rule" in error_of(
         "rule.json", b'{"config": {"colour": 1}}'
     )
+    assert "JSON of a run's outputs" in error_of_outputs(run, photos)
     four = json.dumps(["a", "b", "c", "d"]).encode()
     assert "Received: 4 names, and 3 classes" in error_of("label_names.json", four)
     damaged = bytearray((run / "model.keras").read_bytes())

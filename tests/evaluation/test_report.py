@@ -28,7 +28,7 @@ class Page(html.parser.HTMLParser):
             self.tables[-1][-1].append(data)
 
 
-def page_of(folder, evaluation, metrics=()):
+def page_of(folder, evaluation, metrics=(), **options):
     """The page of a report with this evaluation; its images are plain."""
     mistaken = [plain(BLUE)] * len(evaluation.mistakes(report.SHOWN_MISTAKES))
     report.write_report(
@@ -40,6 +40,7 @@ def page_of(folder, evaluation, metrics=()):
         evaluation=evaluation,
         training_examples=(np.stack([plain(RED)] * 2), np.eye(len(evaluation.label_names))[[0, 1]]),
         mistaken_images=mistaken,
+        **options,
     )
     return Page((folder / report.PAGE_FILE).read_text("utf-8"))
 
@@ -102,12 +103,32 @@ def test_the_page_holds_everything_itself(tmp_path):
     )
     text = (tmp_path / report.PAGE_FILE).read_text("utf-8")
     page = Page(text)
-    assert len(page.sources) == 5 == page.tags.count("img")
+    assert len(page.sources) == 6 == page.tags.count("img")
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert "script" not in page.tags and "b" not in page.tags
     shown = json.dumps(page.text)
     for expected in ("83.33%", "0.9877", "12,345", "With MixUp", "BiT-HyperRule", "alert(1)"):
         assert expected in shown
-    for name in report.PICTURE_FILES:
-        picture = pixels(tmp_path / report.PICTURES_FOLDER / name)
-        assert np.ptp(picture) > 100, f"{name} is empty"
+    assert pictures_in(tmp_path) == set(report.PICTURE_FILES) - {report.CLASSES, report.MAPS}
+
+
+def pictures_in(folder):
+    """The names of the pictures of a report, none of which is empty."""
+    paths = list((folder / report.PICTURES_FOLDER).iterdir())
+    for path in paths:
+        assert np.ptp(pixels(path)) > 100, f"{path.name} is empty"
+    return {path.name for path in paths}
+
+
+def test_a_report_of_several_labels(tmp_path):
+    labels = [[1, 1], [0, 1], [1, 0], [0, 0], [0, 1]]
+    logits = np.array([[3.0, 1], [-1, 2], [1, 1.5], [-2, -1], [-1, 1]])
+    evaluation = Evaluation(labels, logits, ("cat", "dog"), tuple("vwxyz"))
+    page = page_of(tmp_path, evaluation, {"mean_average_precision": 0.9}, train_counts=[30, 10])
+    assert pictures_in(tmp_path) == set(report.PICTURE_FILES) - {report.CONFUSION, report.MAPS}
+    assert "Fine-tuning: mean average precision 0.917 on validation" in page.text
+    assert any(text.startswith("The thresholds were chosen on these images") for text in page.text)
+    assert any("In training, the largest class (cat: 30) has 3 times" in text for text in page.text)
+    columns = ["file", "true classes", "predictions", "wrong or missed", "probability"]
+    assert page.tables[1] == [columns, ["x", "cat", "cat, dog", "dog", "0.82"]]
+    assert page.tables[2][1] == ["dog", "3", "0.750", "1.000", "0.857", "0.833", "0.500"]

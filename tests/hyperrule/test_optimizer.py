@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_bit.hyperrule.optimizer import SGD
+from tests.conftest import not_on_torch
 
 STEPS = 5
 
@@ -31,7 +32,12 @@ def trained(optimizer, x, y, layers=None, **compilation):
     ],
 )
 @pytest.mark.parametrize(
-    "compilation", [{"jit_compile": False}, {"jit_compile": True}, {"run_eagerly": True}]
+    "compilation",
+    [
+        {"jit_compile": False},
+        pytest.param({"jit_compile": True}, marks=not_on_torch),
+        {"run_eagerly": True},
+    ],
 )
 def test_trains_as_keras_does(rng, options, compilation):
     x, y = rng.normal(size=(8, 5)).astype("float32"), rng.normal(size=(8, 3)).astype("float32")

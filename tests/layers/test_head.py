@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_bit import BiTBackbone, BiTClassifier, ZeroInitHead, fold
-from tests.conftest import as_numpy
+from tests.conftest import as_numpy, not_on_torch
 
 
 def identity(dropout, features=50, **options):
@@ -83,7 +83,9 @@ def test_without_dropout_there_is_no_random_state(rng):
     assert ZeroInitHead.from_config(old).dropout == 0
 
 
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=(pytest.mark.slow, not_on_torch))]
+)
 def test_compiled_training_drops_as_eager_training_does(rng, jit_compile):
     x, y = rng.normal(size=(8, 20)).astype("float32"), np.eye(8, 3, dtype="float32")
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_bit import MixUp
-from tests.conftest import as_numpy
+from tests.conftest import ON_TORCH, as_numpy, not_on_torch
 
 LABELS = np.eye(6, 5, dtype="float32")
 
@@ -19,6 +19,10 @@ def draw_many(mixup, count):
 
         draw = tf.function(lambda seeds: tf.map_fn(mixup.draw_weight, seeds, tf.float32))
         return draw(tf.stack([tf.fill([count], 7), tf.range(count)], 1)).numpy()
+    if ON_TORCH:
+        seeds = np.stack([np.full(count, 7), np.arange(count)], axis=1)
+        weights = [mixup.draw_weight(seed) for seed in keras.ops.array(seeds, "int32")]
+        return as_numpy(keras.ops.stack(weights))
     steps = keras.ops.arange(count, dtype="int32")
     seeds = keras.ops.stack([keras.ops.full_like(steps, 7), steps], axis=1)
     return as_numpy(keras.ops.vectorized_map(mixup.draw_weight, seeds))
@@ -55,6 +59,7 @@ def test_a_weight_is_a_pure_function_of_a_given_seed():
     assert first == second and len(set(first)) == 3
 
 
+@not_on_torch
 def test_a_graph_draws_the_weights_of_eager_mode():
     if keras.backend.backend() == "tensorflow":
         from tensorflow import function as compile_

@@ -1,10 +1,12 @@
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_bit import BiTBackbone, BiTClassifier
-from tests.conftest import as_numpy
+from tests.conftest import as_numpy, not_on_torch
 
 NETWORK = {"depth": (1, 2, 1, 1), "width": 1 / 16}
 CLASSES = 3
@@ -40,6 +42,11 @@ def gradients(model, images, labels, compiled):
         variables = model.trainable_variables, model.non_trainable_variables
         function = jax.jit(jax.grad(loss)) if compiled else jax.grad(loss)
         found = function(*([variable.value for variable in part] for part in variables))
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        variables = [variable.value for variable in model.trainable_variables]
+        found = torch.autograd.grad(loss_of(model(images)), variables)
     else:
         import tensorflow as tf
 
@@ -78,7 +85,9 @@ def test_the_gradients_equal_those_without(rng, randomize, policy, compiled):
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * np.abs(a).max(), err_msg=name)
 
 
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=(pytest.mark.slow, not_on_torch))]
+)
 def test_training_equals_that_without(rng, randomize, jit_compile):
     images, labels = batch(rng)
     on_jax = keras.backend.backend() == "jax"  # which without jit would compile every operation
@@ -158,8 +167,28 @@ def saved_by_tensorflow(model, images):
     return sum(shape.num_elements() for shape in shapes)
 
 
+def saved_by_torch(model, images):
+    """Number of values in the activations that autograd saves, or that are recomputed from."""
+    import torch
+
+    saved = {}
+
+    def save(x):
+        saved[x.data_ptr()] = x
+        return x
+
+    checkpoint = torch.utils.checkpoint.checkpoint
+    saving = mock.patch.object(
+        torch.utils.checkpoint, "checkpoint", lambda f, x, **kw: checkpoint(f, save(x), **kw)
+    )
+    with saving, torch.autograd.graph.saved_tensors_hooks(save, lambda x: x):
+        model(images)
+    return sum(x.numel() for x in saved.values() if x.ndim == 4 and len(x) == len(images))
+
+
 def test_the_forward_pass_saves_fewer_activations(rng):
-    saved_by = saved_by_jax if keras.backend.backend() == "jax" else saved_by_tensorflow
+    backends = {"jax": saved_by_jax, "tensorflow": saved_by_tensorflow, "torch": saved_by_torch}
+    saved_by = backends[keras.backend.backend()]
     images = ops.convert_to_tensor(batch(rng, 5)[0])
     units = (1, 3, 2, 1)
     backbones = [BiTBackbone(units, 0.25, remat=remat) for remat in (False, True)]

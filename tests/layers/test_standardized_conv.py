@@ -42,7 +42,9 @@ def test_gradients_equal_those_of_plain_code_in_float64(rng, compiled, order):
     kernel, weights = rng.normal(0.5, 0.2, (3, 3, 5, 4)), rng.normal(size=(3, 3, 5, 4))
 
     def loss(standardize):
-        return lambda kernel: ops.sum(ops.square(standardize(kernel, 0.01)) * kernel * weights)
+        return lambda kernel: ops.sum(
+            ops.square(standardize(kernel, 0.01)) * kernel * ops.convert_to_tensor(weights)
+        )
 
     (expected,) = gradients(loss(plain_standardize), (kernel,), order)
     (found,) = gradients(loss(standardize_kernel), (kernel,), order, compiled)

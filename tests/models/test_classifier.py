@@ -4,6 +4,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from keras_bit import BiTBackbone, BiTClassifier, HyperRule, ZeroInitHead
 from keras_bit.models.classifier import compile_classifier
@@ -135,6 +136,21 @@ def test_a_compiled_classifier_is_traced_once(images):
     logs = model.fit(images, np.eye(2), verbose=0, epochs=2).history
     assert len(traces) == 1
     assert set(logs) == {"loss", "accuracy"} and logs["accuracy"][0] == 0.5
+
+
+def test_compiled_for_several_labels():
+    rng = np.random.RandomState(0)
+    labels = (rng.uniform(size=(300, 4)) < [0.02, 0.1, 0.5, 0.8]).astype("float32")
+    logits = (2 * labels + rng.normal(size=(300, 4)) - 4).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Identity()])
+    compile_classifier(model, HyperRule(96, 100).optimizer(), multi_label=True)
+    loss, score = model.evaluate(logits, labels, batch_size=64, verbose=0)
+    probabilities = 1 / (1 + np.exp(-logits.astype(float)))
+    right = np.where(labels > 0, probabilities, 1 - probabilities)
+    assert loss == pytest.approx(-np.log(right).mean(), rel=1e-5)
+    # Keras interpolates between thresholds and scikit-learn does not.
+    expected = average_precision_score(labels, probabilities)
+    assert score == pytest.approx(expected, abs=0.03) and model.metrics_names[1]
 
 
 def test_bad_arguments():

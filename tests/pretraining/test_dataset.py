@@ -48,7 +48,8 @@ def test_images_of_a_class_share_the_parameters_of_the_class(family):
 
     def image(number):
         row = keras.tree.map_structure(lambda array: array[[number]], rows)
-        return np.asarray(module.render(module.draw(draws.stream(4), row), 24))
+        parameters = keras.tree.map_structure(keras.ops.array, module.draw(draws.stream(4), row))
+        return np.asarray(module.render(parameters, 24))
 
     first = image(0)
     np.testing.assert_array_equal(image(0), first)

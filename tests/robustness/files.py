@@ -1,6 +1,7 @@
 """Good files of every kind, and how each is read as a user would read it."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import os
@@ -18,12 +19,14 @@ from keras_bit import (
     Checkpoint,
     ImageDataset,
     image_folder,
+    image_table,
     predict_files,
 )
 from keras_bit.checkpoints.files import write_checkpoint
 from keras_bit.core.files import write_json
 from keras_bit.data.cache import cache_images
 from keras_bit.data.images import decode_image, read_image_size, try_read
+from keras_bit.evaluation.outputs import RunOutputs
 from keras_bit.evaluation.predict import SavedRun
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.training.rule_files import read_rule_file
@@ -234,22 +237,26 @@ def are_predictions(value, good):
 
 
 def make_run(folder, name):
-    return pathlib.Path(shutil.copytree(RUN, folder / "run")) / name
+    run = pathlib.Path(shutil.copytree(RUN, folder / "run"))
+    classes = len(SavedRun.open(run).label_names)
+    RunOutputs(True, 1.5, (0.25,) * classes).write(run)
+    return run / name
 
 
 def read_run(path):
     run = SavedRun.open(path.parent)
-    return run.label_names, run.rule.get_config()
+    return run.label_names, run.rule.get_config(), dataclasses.asdict(run.outputs)
 
 
 def is_a_run(value, good):
-    names, config = value
+    names, config, outputs = value
+    RunOutputs(**outputs)
     return all(isinstance(name, str) for name in names) and HyperRule.from_config(config)
 
 
 def read_model(path):
     run = SavedRun.open(path.parent)
-    return {v.path.partition("/")[2]: np.asarray(v) for v in run._load().weights}
+    return {v.path.partition("/")[2]: np.asarray(v) for v in run.load().weights}
 
 
 # Checkpoints, caches, downloads.
@@ -345,6 +352,38 @@ def read_search(path):
         assert result is None or result["score"] == result["end"]["metrics"]["score"]
     assert repeated in (None, {"score": 0.5, "right": "0110"})
     return scores(folder)
+
+
+# Tables of images.
+
+
+def make_table(folder, suffix):
+    rows = [(f"{i}.png", ("cat", "dog")[i % 2], "train" if i < 6 else "test") for i in range(8)]
+    for name, _, _ in rows:
+        Image.new("RGB", (8, 8)).save(folder / name)
+    columns = dict(zip(("path", "label", "split"), zip(*rows, strict=True), strict=True))
+    path = folder / f"table{suffix}"
+    if suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table(columns), path)
+    else:
+        path.write_text("\n".join(map(",".join, [tuple(columns), *rows])))
+    return path
+
+
+def read_table(path):
+    """Labels and names, as far as there are any: what is missing is told in a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = image_table(path, split="split")
+    names = [os.path.basename(name) for split in (data.train, data.test) for name in split.names]
+    return {"names": names, "labels": list(data.label_names)}
+
+
+def is_a_table(value, good):
+    return set(value["names"]) <= set(good["names"]) and len(value["labels"]) >= 2
 
 
 # Rules for `--rule`.

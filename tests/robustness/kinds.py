@@ -78,6 +78,10 @@ def images():
         for kind in files.FORMATS
     }
     found["image_folder"] = Kind(files.make_folder, files.read_folder, weight=0.5)
+    for suffix in (".csv", ".parquet") if importlib.util.find_spec("pyarrow") else (".csv",):
+        found[f"table{suffix}"] = Kind(
+            partial(files.make_table, suffix=suffix), files.read_table, files.is_a_table
+        )
     found["predict_files"] = Kind(
         files.make_predicted, files.read_predicted, files.are_predictions, weight=0.02
     )
@@ -90,7 +94,7 @@ def runs():
         name: Kind(
             partial(files.make_run, name=name), files.read_run, files.is_a_run, bombs.json_bombs
         )
-        for name in ("label_names.json", "rule.json")
+        for name in ("label_names.json", "rule.json", "outputs.json")
     }
     found["model.keras"] = Kind(
         partial(files.make_run, name="model.keras"),

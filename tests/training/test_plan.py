@@ -11,7 +11,7 @@ import keras_bit
 from keras_bit.checkpoints.settings import differences
 from keras_bit.core.device import Device
 from keras_bit.training import RunPlan
-from keras_bit.training.plan import DataSummary
+from keras_bit.training.data_summary import DataSummary
 from keras_bit.training.resolve import check_arguments, resolve_preset
 from keras_bit.weights.presets import EMBEDDED
 from tests.conftest import as_numpy
@@ -215,12 +215,40 @@ def test_plans_and_checkpoints_of_earlier_versions_lack_some_decisions(data):
     plan = keras_bit.plan(data, **RULE)
     content = json.loads(plan.to_json())
     new = {name: content.pop(name) for name in ("frozen_blocks", "weight_decay", "dropout")}
+    new["class_weight"] = content.pop("class_weight")
+    del content["data"]["sizes"]
     assert RunPlan.from_json(json.dumps(content)) == plan
     assert not set(new) & set(plan.settings()) and "seed" in plan.settings()
+    assert "sizes" not in plan.settings()["data"]
     for name, value in (("frozen_blocks", 1), ("weight_decay", 0.1), ("dropout", 0.5)):
         other = keras_bit.plan(data, **RULE, **{name: value})
         assert RunPlan.from_json(other.to_json()) == other != plan
         assert differences(plan.settings(), other.settings()) == [f"{name}: nothing, now {value}"]
+
+
+def test_a_plan_has_the_weight_of_each_class(data):
+    labels = data.train.labels
+    plan = keras_bit.plan(data, **RULE, class_weight="balanced")
+    present = len(set(labels.tolist()))
+    expected = [len(labels) / (present * n) for n in np.bincount(labels, minlength=present)]
+    np.testing.assert_allclose(plan.class_weight, expected)
+    assert RunPlan.from_json(plan.to_json()) == plan and "class weights" in str(plan)
+    assert "class_weight" in plan.settings()
+    names = {data.label_names[0]: 2}
+    assert keras_bit.plan(data, **RULE, class_weight=names).class_weight[:2] == (2, 1)
+
+
+def test_a_plan_of_images_with_several_labels():
+    images, labels = np.zeros((20, 32, 32, 3), np.uint8), np.ones((20, 3), int)
+    labels[::2, 0] = 0
+    data = keras_bit.ImageDataset.from_arrays(images, labels, images[:5], labels[:5])
+    plan = keras_bit.plan(data, **RULE)
+    assert plan.data.multi_label and (plan.data.train_size, plan.data.test_size) == (20, 5)
+    assert plan.data.train_counts == (10, 20, 20)
+    assert RunPlan.from_json(plan.to_json()) == plan and "3 labels" in str(plan)
+    assert plan.settings()["data"]["sizes"] == (20, 5)
+    with pytest.raises(ValueError, match="`class_weight` must be left out"):
+        keras_bit.plan(data, **RULE, class_weight="balanced")
 
 
 def test_a_preset_excludes_depth_and_width():
@@ -251,6 +279,8 @@ BAD = [
     ({"weight_decay": "0.1"}, "`weight_decay` must be a finite number"),
     ({"dropout": 1}, "`dropout` must be a number of at least 0 and below 1"),
     ({"dropout": None}, "`dropout` must be a number"),
+    ({"class_weight": "even"}, '`class_weight` must be "balanced", a dict'),
+    ({"class_weight": [1, -1]}, "`class_weight` must have finite numbers"),
 ]
 
 

@@ -50,6 +50,7 @@ WRONG = [
     ({"config": CONFIG, "decisions": {"frozen_blocks": 5}}, "`frozen_blocks` must be at most 4"),
     ({"config": CONFIG, "decisions": {"weight_decay": -1}}, "`weight_decay` must be"),
     ({"config": CONFIG, "decisions": {"dropout": 1}}, "`dropout` must be"),
+    ({"config": CONFIG, "decisions": {"class_weight": [1, -1]}}, "`class_weight` must have"),
 ]
 
 

@@ -8,6 +8,8 @@ import sys
 import keras
 import numpy as np
 import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score
 
 import keras_bit
 from keras_bit.checkpoints.files import newest_checkpoint
@@ -26,13 +28,14 @@ RULE = {"batch_size": 16, "schedule_length": 12, "crop_size": 32, "learning_rate
 FILES = {
     "model.keras",
     "label_names.json",
+    "outputs.json",
     "rule.json",
     "plan.json",
     "history.csv",
     "metrics.json",
     "report.html",
     *(f"report/{name}" for name in report.PICTURE_FILES),
-}
+} - {f"report/{name}" for name in (report.CLASSES, report.MAPS)}  # one label, and no mistakes
 
 
 def colors(count, seed=0):
@@ -65,7 +68,7 @@ def quick(monkeypatch):
             head = keras_bit.ZeroInitHead(len(plan.data.label_names))
             return classifier(keras.layers.GlobalAveragePooling2D(), head)
 
-    monkeypatch.setattr("keras_bit.training.run.BiTClassifier", classifier)
+    monkeypatch.setattr("keras_bit.training.run_files.BiTClassifier", classifier)
     monkeypatch.setattr(RunPlan, "build_classifier", build_classifier)
 
 
@@ -359,6 +362,52 @@ def test_the_seed_decides_the_run(data, quick):
         for seed in (1, 1, 2)
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+def make_tagged(count, seed):
+    """Images of which channels are bright, and which these are."""
+    rng = np.random.RandomState(seed)
+    labels = (rng.uniform(size=(count, 3)) < [0.5, 0.4, 0.2]).astype(np.uint8)
+    images = rng.randint(60, 120, (count, 36, 36, 3)).astype(np.uint8)
+    return images + 120 * labels[:, None, None], labels
+
+
+@pytest.mark.slow
+def test_images_of_several_labels(tmp_path):
+    data = keras_bit.ImageDataset.from_arrays(
+        *make_tagged(96, 0), *make_tagged(40, 1), ("red", "green", "blue")
+    )
+    rule = {"crop_size": 32, "batch_size": 16, "schedule_length": 60, "learning_rate": 0.05}
+    result = keras_bit.fine_tune(data, **rule, mixup_alpha=0, output=tmp_path / "run", verbose=0)
+    assert {"pr_auc", "val_pr_auc"} <= set(result.history)
+    scores = result.history["val_pr_auc"]
+    assert result.metrics["best_update"] == result.history["updates"][int(np.argmax(scores))]
+    labels, names = data.test.labels, data.label_names
+    assert average_precision_score(labels, result.evaluation.logits) > 0.95
+    best = result.metrics["mean_average_precision"]
+    assert best == pytest.approx(average_precision_score(labels, result.evaluation.logits))
+    # Read back, the model names the labels above their thresholds.
+    files = []
+    for i, image in enumerate(data.test.map(np.array)):
+        files.append(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(files[-1])
+    predictions = list(keras_bit.predict_files(tmp_path / "run", files))
+    for prediction, expected in zip(predictions, result.evaluation.predictions, strict=True):
+        found = [name for name, _ in prediction.classes]
+        assert sorted(found) == sorted(np.array(names)[expected.astype(bool)])
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "mean average precision" in page.lower() and "green" in page
+
+
+@pytest.mark.slow
+def test_balanced_classes_change_the_loss_of_training_only(data, quick):
+    plain, weighted = (
+        keras_bit.fine_tune(data, **RULE, class_weight=weight, verbose=0).history
+        for weight in (None, dict.fromkeys(data.label_names, 2.0))
+    )
+    # At the first update all logits are zero, whatever the weights: the loss is twice log(classes).
+    assert weighted["val_loss"][0] < 1.5 * plain["val_loss"][0]
+    assert weighted["loss"][0] == pytest.approx(2 * plain["loss"][0], rel=0.2)
 
 
 def test_a_split_batch_makes_one_update_of_the_plan_s_optimizer(data, quick):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_bit import BiTBackbone, HyperBiT
+from keras_bit import BiTBackbone, HyperBiT, ImageDataset
 from keras_bit.tuning import hypermodel
 from keras_bit.weights.presets import EMBEDDED
 from tests.conftest import as_numpy
@@ -313,6 +313,22 @@ def test_a_search_with_other_arguments_ends_at_once(
 def test_refuses_bad_arguments(data, rule, arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         HyperBiT(**{"data": data, "rule": rule, **arguments})
+
+
+def test_class_weights_are_those_of_all_trials(quick, data, rule, monkeypatch):
+    trial, space = HyperBiT(data, rule, class_weight="balanced"), keras_tuner.HyperParameters()
+    batch = next(iter(trial.make_data(space, trial.rule_for(space), seed=0, initial_step=0)[0]))
+    np.testing.assert_allclose(
+        batch[2], batch[1].numpy() @ np.float32(trial.plan.class_weight), rtol=1e-6
+    )
+    assert trial.decisions_for(space)["class_weight"] == trial.plan.class_weight
+
+
+def test_images_of_several_labels_are_refused(data, rule):
+    images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.ones((4, 2), int)
+    several = ImageDataset.from_arrays(images, labels, images, labels)
+    with pytest.raises(ValueError, match="`data` of a search must have one label"):
+        HyperBiT(several)
 
 
 def test_the_plan_is_made_once_for_all_trials(data, rule):

@@ -1,5 +1,7 @@
 """A cache folder and a web server of their own for the tests of weights."""
 
+import os
+
 import pytest
 
 from keras_bit.weights.fetch import download
@@ -11,8 +13,11 @@ def home(tmp_path, monkeypatch):
     """Keras's folder; downloads go below it, at once and straight to the server."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "hub"))
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "KERAS_BIT_MIRROR"):
+    proxies = {"http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "KERAS_BIT_MIRROR"}
+    for name in {name for name in os.environ if name.startswith(("HF_", "HUGGING"))} | proxies:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hugging_face"))
     monkeypatch.setattr(download, "RETRY_DELAY", 0)
     return tmp_path / "home"
 

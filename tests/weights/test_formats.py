@@ -4,6 +4,7 @@ import importlib
 import io
 import pathlib
 import pickle
+import re
 import tarfile
 import zipfile
 
@@ -15,9 +16,17 @@ from safetensors.numpy import save_file
 
 from keras_bit import BiTBackbone, BiTClassifier
 from keras_bit.weights import EMBEDDED, find_preset, formats, read_architecture, read_weights
-from keras_bit.weights.fetch import cache_path
+from keras_bit.weights.fetch import cache_path, download
+from keras_bit.weights.fetch.mirror import STORE
 from tests.conftest import as_numpy
-from tests.weight_files import ROOT, SMALL, assert_equal_arrays, random_arrays, save_npz
+from tests.weight_files import (
+    ROOT,
+    SMALL,
+    as_weight_arrays,
+    assert_equal_arrays,
+    random_arrays,
+    save_npz,
+)
 
 
 @pytest.fixture
@@ -249,6 +258,167 @@ def test_the_architecture_of_a_source(server, monkeypatch, path):
     assert read_architecture(path) == (SMALL["depth"], SMALL["width"])
     with pytest.raises(ValueError, match="Did you mean 'm-r50x"):
         read_architecture("m-r50x4")
+
+
+# Further places of a preset.
+
+
+PLACE = "hf://timm/small_bit.goog/model.safetensors"
+
+
+@pytest.fixture
+def hugging_face(server, small_preset, monkeypatch, tmp_path, arrays):
+    """The authors' server and Hugging Face, of which the first lacks the preset's file."""
+    table = importlib.import_module("keras_bit.weights.presets")
+    # A preset without a slash in its name may have a module without a head.
+    twin = dataclasses.replace(small_preset, name="small/head", timm="small_bit.goog")
+    twin = dataclasses.replace(twin, kaggle=f"{KAGGLE}-imagenet21k-classification", hub="https://")
+    monkeypatch.setattr(table, "_all", lambda: (small_preset, twin))
+    monkeypatch.setattr(download, "mirrored", lambda url: url.replace(STORE, f"{server.url}/store"))
+    monkeypatch.delenv("KERAS_BIT_MIRROR")
+    monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/hf")
+    server.files.clear()
+    add_copy(server, tmp_path, arrays)
+    return server
+
+
+KAGGLE = "google/bit/tensorFlow2/m-r50x1"
+COPY = "/hf/timm/small_bit.goog/resolve/main/model.safetensors"
+
+
+def add_copy(server, folder, arrays, classes=7):
+    features = arrays["group_norm/gamma"].size
+    head = {
+        "head.fc.weight": np.ones((classes, features, 1, 1), "float32"),
+        "head.fc.bias": np.ones(classes, "float32"),
+    }
+    save_file(named_by_timm(arrays) | head, folder / "copy.safetensors")
+    server.files[COPY] = (folder / "copy.safetensors").read_bytes()
+
+
+def test_hugging_face_takes_the_place_of_the_authors_server(arrays, hugging_face):
+    expected = f"'small' are taken from {PLACE}, which holds the same arrays: .*404 Not Found"
+    with pytest.warns(UserWarning, match=expected) as caught:
+        model = BiTClassifier.from_preset("small", num_classes=7)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    for name, variable in model.backbone.named_weights().items():
+        np.testing.assert_array_equal(as_numpy(variable), arrays[name])
+    # They are the authors' arrays, whoever keeps them.
+    assert model.backbone.kernel_epsilon == 1e-10
+    assert hugging_face.requests_seen == ["/store/small.npz", COPY]
+    # Once it is there, nobody is asked.
+    assert_equal_arrays(read_weights("small").without_head(), arrays)
+    assert len(hugging_face.requests_seen) == 2
+
+
+def test_the_authors_file_comes_first(arrays, path, hugging_face):
+    hugging_face.files["/store/small.npz"] = path.read_bytes()
+    assert_equal_arrays(read_weights("small").without_head(), arrays)
+    assert hugging_face.requests_seen == ["/store/small.npz"]
+
+
+def test_kaggle_is_the_last_place(arrays, hugging_face, monkeypatch):
+    def resolve(handle):
+        assert handle == f"kaggle://{KAGGLE}-imagenet21k-classification"
+        return "a folder"
+
+    head = {"head/kernel": np.ones((512, 7), "float32"), "head/bias": np.ones(7, "float32")}
+    whole = as_weight_arrays(arrays | head)
+    monkeypatch.setattr(formats, "resolve", resolve)
+    monkeypatch.setattr(formats, "read_saved_model", lambda *given: (given, whole)[1])
+    hugging_face.files.clear()
+    with pytest.warns(UserWarning, match="'small' are taken from kaggle://"):
+        assert_equal_arrays(read_weights("small"), arrays | head)
+
+
+@pytest.mark.parametrize("fault", ["absent", "other head", "other network", "damaged"])
+def test_all_that_failed_is_named(arrays, hugging_face, monkeypatch, tmp_path, rng, fault):
+    def resolve(handle):
+        raise ConnectionError("no Kaggle")
+
+    monkeypatch.setattr(formats, "resolve", resolve)
+    if fault == "absent":
+        hugging_face.files.clear()
+    elif fault == "damaged":
+        hugging_face.files[COPY] = hugging_face.files[COPY][:1000]
+    elif fault == "other head":
+        add_copy(hugging_face, tmp_path, arrays, classes=8)
+    else:
+        add_copy(hugging_face, tmp_path, random_arrays(rng, (1, 1, 1, 1), 0.5))
+    second = {
+        "absent": f"{PLACE}`: .*404",
+        "damaged": "model.safetensors, which is cut: 1,000 of",
+        "other head": "must have a head of 7 classes. Received: .*whose head has 8",
+        "other network": "must hold R1-1-1-1x0.25. Received: .*R1-1-1-1x0.5",
+    }[fault]
+    with pytest.raises(ConnectionError) as error:
+        read_weights("small")
+    first, *others = str(error.value).splitlines()
+    assert first == "The weights of 'small' are at 3 places, and none could be read:"
+    assert re.match(f"  1. `{STORE}/small.npz` could not be downloaded.*404", others[0])
+    assert re.search(f"  2. .*{second}", others[1]) and others[2] == "  3. no Kaggle"
+
+
+def test_a_mirror_has_no_further_place(hugging_face, monkeypatch):
+    """Whoever names a mirror may have no other network."""
+    monkeypatch.setenv("KERAS_BIT_MIRROR", hugging_face.url)
+    monkeypatch.setattr(formats, "resolve", lambda handle: pytest.fail("asked Kaggle"))
+    hugging_face.files.clear()
+    with pytest.raises(ConnectionError, match="at 2 places"):
+        read_weights("small")
+
+
+def test_a_handle_of_hugging_face(arrays, hugging_face):
+    backbone = BiTBackbone.from_preset("hf://timm/small_bit.goog")
+    assert backbone.kernel_epsilon == 1e-8
+    for name, variable in backbone.named_weights().items():
+        np.testing.assert_array_equal(as_numpy(variable), arrays[name])
+    assert read_architecture("hf://timm/small_bit.goog") == (SMALL["depth"], SMALL["width"])
+
+
+# Without weights.
+
+
+def test_a_preset_without_its_weights(server, monkeypatch):
+    monkeypatch.setenv("KERAS_BIT_MIRROR", server.url)
+    backbone = BiTBackbone.from_preset("m-r101x3", load_weights=False, pooling="max")
+    assert (backbone.depth, backbone.width, backbone.pooling) == (101, 3, "max")
+    assert not backbone.built and backbone.kernel_epsilon == 1e-10
+    assert server.requests_seen == []
+
+
+def test_a_classifier_without_weights(path):
+    own = BiTClassifier.from_preset(EMBEDDED, 5, load_weights=False, pooling="max")
+    released = BiTClassifier.from_weights(path, load_weights=False)
+    assert (own.backbone.pooling, own.head.num_classes) == ("max", 5)
+    assert (released.backbone.depth, released.head.num_classes) == (SMALL["depth"], 7)
+    for model in (own, released):
+        assert not any(as_numpy(v).any() for v in model.head.named_weights().values())
+    first, second = (
+        as_numpy(BiTBackbone.from_weights(path, load_weights=random).named_weights()[ROOT])
+        for random in (False, True)
+    )
+    assert first.shape == second.shape and not np.allclose(first, second)
+    with pytest.raises(ValueError, match="`num_classes` must be given.*Received: 'f-r14x0.5'"):
+        BiTClassifier.from_preset(EMBEDDED, load_weights=False)
+    with pytest.raises(ValueError, match="`num_classes` must be an integer.*num_classes=0"):
+        BiTClassifier.from_preset(EMBEDDED, 0, load_weights=False)
+
+
+@pytest.mark.parametrize("network", [BiTBackbone, BiTClassifier])
+def test_load_weights_is_a_boolean(network):
+    with pytest.raises(ValueError, match="`load_weights` must be True or False.*'no'"):
+        network.from_preset("m-r50x1", load_weights="no")
+
+
+def test_the_epsilon_of_a_file_without_its_weights(arrays, tmp_path):
+    save_file(named_by_timm(arrays), tmp_path / "timm.safetensors")
+    backbone = BiTBackbone.from_preset(tmp_path / "timm.safetensors", load_weights=False)
+    assert backbone.kernel_epsilon == 1e-8 and backbone.depth == SMALL["depth"]
+    backbone = BiTBackbone.from_preset(
+        tmp_path / "timm.safetensors", load_weights=False, kernel_epsilon=1e-6
+    )
+    assert backbone.kernel_epsilon == 1e-6
 
 
 # The layer that is made of arrays.

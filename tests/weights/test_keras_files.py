@@ -6,7 +6,7 @@ import pytest
 from keras_bit import BiTBackbone, BiTClassifier
 from keras_bit.weights.keras_files import read_keras
 from tests.conftest import as_numpy
-from tests.weight_files import ROOT
+from tests.weight_files import ROOT, assert_equal_arrays
 
 NETWORK = {"depth": (1, 2, 1, 1), "width": 0.25}
 
@@ -136,4 +136,124 @@ def test_damage_that_hdf5_does_not_see(classifier, tmp_path):
     place = content.index(array)
     path.write_bytes(content[:place] + array[::-1] + content[place + len(array) :])
     with pytest.raises(ValueError, match="'model.weights.h5' has another checksum"):
+        read_keras(path)
+
+
+# The authors' files of TF2.
+
+UNIT = ("a", "b", "c")
+LAYERS = {"block1": 1, "block2": 2, "block3": 1, "block4": 1}
+
+
+def authors_weights():
+    """Pairs of a layer of the authors' `bit_tf2` and the names of its arrays, in its order.
+
+    As their code has them under Keras 2: in a unit a norm and a kernel for each part, then the
+    projection, which is made when the unit is built. Names are unique within a layer alone.
+    """
+    yield "root_block", ["standardized_conv2d/kernel"]
+    for layer, units in LAYERS.items():
+        names = []
+        for unit in (f"unit{number:02d}" for number in range(1, units + 1)):
+            for part in UNIT:
+                names += [f"{unit}/{part}/group_norm/{which}" for which in ("gamma", "beta")]
+                names.append(f"{unit}/{part}/standardized_conv2d/kernel")
+            names += [f"{unit}/a/proj/standardized_conv2d/kernel"] * (unit == "unit01")
+        yield layer, names
+    yield "group_norm", ["group_norm/gamma", "group_norm/beta"]
+    yield "re_lu_15", []
+    yield "global_average_pooling2d", []
+    yield "head/dense", ["head/dense/kernel", "head/dense/bias"]
+
+
+def our_name(layer, theirs):
+    prefix = {"group_norm": "", "head/dense": ""}.get(layer, f"{layer}/")
+    return prefix + theirs.replace("head/dense", "head")
+
+
+def save_as_keras_2(path, arrays, spell=lambda theirs, number: f"{theirs}:0", layers=None):
+    """As `save_weights("x.h5")` of Keras 2 stores them, under names that `spell` changes."""
+    with h5py.File(path, "w") as file:
+        table = dict(authors_weights()) if layers is None else layers
+        file.attrs["layer_names"] = [layer.encode() for layer in table]
+        file.attrs["keras_version"] = b"2.3.0-tf"
+        for layer, names in table.items():
+            group = file.create_group(layer)
+            spelled = [spell(name, number) for number, name in enumerate(names)]
+            group.attrs["weight_names"] = [name.encode() for name in spelled]
+            for name, theirs in zip(names, spelled, strict=True):
+                group.create_dataset(theirs, data=arrays[our_name(layer, name)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def authors_arrays(classifier):
+    weights = classifier.backbone.named_weights() | classifier.head.named_weights()
+    return {name: as_numpy(variable) for name, variable in weights.items()}
+
+
+def short(theirs, number):
+    """As later versions call them: without unit and part, and numbered."""
+    if "proj" in theirs or theirs.startswith("head"):
+        return f"{theirs}:0"
+    layer, leaf = theirs.split("/")[-2:]
+    return f"{layer}_{number}/{leaf}:0"
+
+
+@pytest.mark.parametrize("spell", [lambda theirs, number: f"{theirs}:0", short])
+def test_the_authors_files_of_tf2(authors_arrays, classifier, tmp_path, images, spell):
+    path = save_as_keras_2(tmp_path / "BiT-M.h5", authors_arrays, spell)
+    assert_equal_arrays(read_keras(path), authors_arrays)
+    read = BiTClassifier.from_preset(path)
+    np.testing.assert_array_equal(as_numpy(read(images)), as_numpy(classifier(images)))
+
+
+@pytest.fixture
+def images(rng):
+    return rng.uniform(0, 1, (1, 32, 32, 3)).astype("float32")
+
+
+def exchanged(names, first, second):
+    names = list(names)
+    names[first], names[second] = names[second], names[first]
+    return names
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # The last kernel of the first unit and the projection have one shape.
+        lambda table: table | {"block1": exchanged(table["block1"], 8, 9)},
+        lambda table: table | {"group_norm": table["group_norm"][::-1]},
+        lambda table: table | {"block2": table["block2"][:-1]},
+        lambda table: table | {"group_norm": ["group_norm/gamma"]},
+        lambda table: table | {"block1": []} | {"conv_1": ["group_norm/gamma"]},
+    ],
+    ids=["order", "order of a norm", "a unit without an array", "half a norm", "another layer"],
+)
+def test_other_files_of_keras_2(authors_arrays, tmp_path, change):
+    arrays = authors_arrays | {"conv_1/group_norm/gamma": np.ones(4, "float32")}
+    path = save_as_keras_2(tmp_path / "x.h5", arrays, layers=change(dict(authors_weights())))
+    expected = "Keras 2 the authors' ResnetV2.*x.h5.*its layer .* is none of the authors'. Use.*npz"
+    with pytest.raises(ValueError, match=expected):
+        read_keras(path)
+
+
+def test_a_whole_model_of_keras_2(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_group("model_weights").attrs["layer_names"] = [b"root_block"]
+    with pytest.raises(
+        ValueError, match="Keras 2 the authors'.*x.h5.*it is a whole model. Use.*npz"
+    ):
+        read_keras(tmp_path / "x.h5")
+
+
+def test_a_file_of_keras_2_with_a_link_to_another_file(authors_arrays, tmp_path):
+    path = save_as_keras_2(tmp_path / "x.h5", authors_arrays)
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["a"] = authors_arrays["group_norm/gamma"]
+    with h5py.File(path, "a") as file:
+        del file["group_norm/group_norm/gamma:0"]
+        file["group_norm/group_norm/gamma:0"] = h5py.ExternalLink(tmp_path / "secret.h5", "a")
+    with pytest.raises(ValueError, match="x.h5.*group_norm/group_norm/gamma:0"):
         read_keras(path)

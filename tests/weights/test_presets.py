@@ -4,7 +4,7 @@ import pytest
 
 import keras_bit
 from keras_bit.weights.npz import read_npz
-from keras_bit.weights.presets import EMBEDDED, find_preset
+from keras_bit.weights.presets import EMBEDDED, find_preset, further_places
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -38,6 +38,7 @@ def test_presets_are_all_released_networks_and_ours():
     tuned = {f"{name}/ilsvrc2012_classification" for name in features}
     large = {f"m-{a}/imagenet21k_classification" for a in ARCHITECTURES}
     distilled = {"r50x1_224", "r50x1_160", "r152x2_t_224", "r152x2_t_384"}
+    distilled |= {f"r152x2_t_{task}128" for task in ("flowers", "pet", "food", "sun")}
     vtab = {name for name in table if name.startswith("vtab/")}
     others = features | tuned | large | {f"distill/{name}" for name in distilled}
     assert set(table) == others | vtab
@@ -82,6 +83,10 @@ def test_the_network_of_this_package_has_no_head():
         ("m-r152x2/ilsvrc2012_classification", 1000, 480),
         ("distill/r50x1_160", 1000, 160),
         ("distill/r152x2_t_384", 1000, 384),
+        ("distill/r152x2_t_flowers128", 102, 128),
+        ("distill/r152x2_t_pet128", 37, 128),
+        ("distill/r152x2_t_food128", 101, 128),
+        ("distill/r152x2_t_sun128", 397, 128),
         ("vtab/m-r50x1-run2-cifar100", 100, 128),
         ("vtab/m-r101x3-run0-sun397", 397, 480),
     ],
@@ -99,8 +104,47 @@ def test_other_forms_of_the_same_weights():
     assert preset.hugging_face == "google/bit-50"
     assert (preset.accuracy, preset.accuracy_source) == (80.68, "authors' README")
     # R152x2 came after the modules of the hub, and BiT-S is not in timm.
+    assert find_preset("distill/r152x2_t_224").accuracy == 83.0
+    assert find_preset("distill/r152x2_t_384").accuracy == 84.3
     assert find_preset("m-r152x2").hub is None and find_preset("s-r50x1").timm is None
     assert find_preset("vtab/m-r50x1-run0-dtd").kaggle is None
+
+
+HF, KAGGLE = "hf://timm/resnetv2", "kaggle://google/bit/tensorFlow2"
+
+
+@pytest.mark.parametrize(
+    "name, places",
+    [
+        # With the head, which the module that is called as the preset has not.
+        (
+            "m-r50x1",
+            [
+                f"{HF}_50x1_bit.goog_in21k/model.safetensors",
+                f"{KAGGLE}/m-r50x1-imagenet21k-classification",
+            ],
+        ),
+        (
+            "m-r50x1/ilsvrc2012_classification",
+            [
+                f"{HF}_50x1_bit.goog_in21k_ft_in1k/model.safetensors",
+                "hf://google/bit-50",
+                f"{KAGGLE}/m-r50x1-ilsvrc2012-classification",
+            ],
+        ),
+        ("s-r101x3", [f"{KAGGLE}/s-r101x3-ilsvrc2012-classification"]),
+        ("m-r152x2", [f"{HF}_152x2_bit.goog_in21k/model.safetensors"]),
+        (
+            "distill/r50x1_160",
+            ["https://tfhub.dev/sayakpaul/distill_bit_resnet50x1_160_classification/1"],
+        ),
+        (EMBEDDED, []),
+        ("vtab/m-r50x1-run0-dtd", []),
+        ("distill/r152x2_t_pet128", []),
+    ],
+)
+def test_further_places(name, places):
+    assert list(further_places(find_preset(name))) == places
 
 
 @pytest.mark.parametrize("series", ["s-", "m-"])
@@ -118,6 +162,7 @@ def test_presets_are_in_the_order_of_size(series):
         ("m-r101x3/imagenet21k_classification", "BiT-M-R101x3.npz"),
         ("distill/r50x1_224", "distill/R50x1_224.npz"),
         ("distill/r152x2_t_384", "distill/R152x2_T_384.npz"),
+        ("distill/r152x2_t_pet128", "distill/R152x2_T_pet128.npz"),
         ("vtab/m-r50x1-run0-caltech101", "vtab/BiT-M-R50x1-run0-caltech101.npz"),
         ("vtab/m-r152x4-run2-clevr-count", "vtab/BiT-M-R152x4-run2-clevr-count.npz"),
     ],
@@ -150,7 +195,7 @@ def test_the_authors_spelling(spelling, name):
 
 def test_the_table_can_be_changed_by_nobody():
     keras_bit.presets().clear()
-    assert len(keras_bit.presets()) == 320
+    assert len(keras_bit.presets()) == 324
     with pytest.raises(dataclasses.FrozenInstanceError):
         find_preset("m-r50x1").depth = 101
 

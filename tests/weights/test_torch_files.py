@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from keras_bit import BiTBackbone
-from keras_bit.weights.torch_files import read_safetensors, read_torch
+from keras_bit import BiTBackbone, BiTClassifier
+from keras_bit.weights.torch_files import read_safetensors, read_torch, write_safetensors
 from tests.conftest import as_numpy
-from tests.weight_files import SMALL, assert_equal_arrays, random_arrays
+from tests.weight_files import SMALL, as_weight_arrays, assert_equal_arrays, random_arrays
 
 PARTS = {"a": 1, "b": 2, "c": 3}
 NO_UNIT = {
@@ -596,3 +596,176 @@ def test_features_of_timms_r50x1(torch, timm, rng, tmp_path):
             )
             print(f"epsilon {epsilon}, {height}x{width}: {difference:.1e}")
             assert difference < tolerance
+
+
+# Files that this package writes.
+
+WIDE = {"depth": (1, 2, 1, 1), "width": 1}  # 32 groups in every norm, as those libraries have
+LAYOUTS = [("timm", "timm"), ("huggingface", "transformers")]
+
+
+def classifier_of(arrays, **options):
+    """A classifier with given arrays, and its backbone."""
+    head = {name: array for name, array in arrays.items() if name.startswith("head/")}
+    backbone = BiTBackbone.from_arrays(as_weight_arrays(arrays), **options)
+    model = BiTClassifier(backbone, head["head/bias"].size)
+    for name, variable in model.head.named_weights().items():
+        variable.assign(head[name])
+    return model
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Arrays of a network that timm and transformers have; its kernels are as large as trained."""
+    rng = np.random.default_rng(5)
+    arrays = random_arrays(rng, **WIDE)
+    arrays = {n: 0.1 * a if a.ndim == 4 else a for n, a in arrays.items()}
+    arrays["head/kernel"] = rng.normal(0, 0.02, (2048, 7)).astype("float32")
+    arrays["head/bias"] = rng.normal(size=7).astype("float32")
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def wide_classifier(wide):
+    return classifier_of(wide, value_range=(-1, 1))
+
+
+@pytest.mark.parametrize("layout, library", LAYOUTS)
+@pytest.mark.parametrize("with_head", [True, False])
+def test_written_files_are_those_of_the_library(
+    wide, wide_classifier, tmp_path, layout, library, with_head
+):
+    path = tmp_path / "bit.safetensors"
+    written = wide_classifier if with_head else wide_classifier.backbone
+    written.save_safetensors(path, layout)
+    arrays = {n: a for n, a in wide.items() if with_head or not n.startswith("head/")}
+    expected = state_in(library, arrays, bare=not with_head)
+    with safetensors.safe_open(path, "numpy") as file:
+        assert file.metadata()["format"] == "pt"
+    state = safetensors.numpy.load_file(path)
+    assert state.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(state[name], array, err_msg=name)
+    # Read again they are the same network, to the last bit, with its epsilon.
+    read = read_safetensors(path)
+    assert_same(read, arrays)
+    assert read.epsilon == 1e-10
+    assert [p.name for p in tmp_path.iterdir()] == ["bit.safetensors"]
+
+
+def test_the_epsilon_that_is_written(arrays, tmp_path):
+    head = {name: array for name, array in arrays.items() if name.startswith("head/")}
+    for epsilon in (1e-8, 3e-7):
+        write_safetensors(tmp_path / "small.safetensors", arrays, epsilon=epsilon)
+        assert read_safetensors(tmp_path / "small.safetensors").epsilon == epsilon
+    for stated in ("none", "0", "-1", "nan", "inf"):
+        state = state_in("timm", arrays | head)
+        path = tmp_path / "stated.safetensors"
+        safetensors.numpy.save_file(state, path, {"kernel_epsilon": stated})
+        with pytest.raises(ValueError, match=f"positive kernel_epsilon.*stated.*'{stated}'"):
+            read_safetensors(path)
+
+
+def test_half_precision(arrays, tmp_path):
+    path = tmp_path / "half.safetensors"
+    write_safetensors(path, arrays, "huggingface", "float16")
+    half = {name: array.astype("float16").astype("float32") for name, array in arrays.items()}
+    assert_same(read_safetensors(path), half)
+    assert {a.dtype.name for a in safetensors.numpy.load_file(path).values()} == {"float16"}
+    before = path.read_bytes()
+    with pytest.raises(FloatingPointError):
+        write_safetensors(path, arrays | {"head/bias": np.full(7, 1e6)}, dtype="float16")
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "options, fault",
+    [
+        ({"layout": "torch"}, r"`layout` must be one of \['huggingface', 'timm'\]. .*'torch'"),
+        ({"dtype": "int8"}, '`dtype` must be "float16" or "float32". Received: dtype=.int8'),
+    ],
+)
+def test_layouts_and_dtypes_that_there_are_not(wide_classifier, tmp_path, options, fault):
+    with pytest.raises(ValueError, match=fault):
+        wide_classifier.save_safetensors(tmp_path / "x.safetensors", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_that_the_libraries_do_not_have(wide_classifier, tmp_path):
+    narrow = BiTBackbone(**SMALL)
+    with pytest.raises(ValueError, match=r"32 groups.*groups=\[8, 16, 32\].*save_npz"):
+        narrow.save_safetensors(tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="standardize=False.*before `fold`"):
+        wide_classifier.backbone.fold().save_safetensors(tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writing_needs_no_torch(tmp_path):
+    path, name = str(tmp_path / "x"), "root_block/standardized_conv2d/kernel"
+    code = (
+        "import sys\n"
+        "sys.argv[0] = 'keras-bit'  # the command, which imports no Keras before it needs it\n"
+        "import numpy as np\n"
+        "from keras_bit.weights.torch_files import write_safetensors\n"
+        f"write_safetensors({path!r}, {{{name!r}: np.ones((1, 1, 2, 3), 'float32')}})\n"
+        "assert not {'safetensors', 'torch', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert safetensors.numpy.load_file(path)["stem.conv.weight"].shape == (3, 2, 1, 1)
+
+
+@pytest.fixture
+def images(rng):
+    return rng.uniform(-1, 1, (2, 64, 75, 3)).astype("float32")
+
+
+def logits_of(network, torch, images):
+    with torch.no_grad():
+        outputs = network.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    return getattr(outputs, "logits", outputs).numpy()
+
+
+@pytest.mark.slow
+def test_timm_loads_what_is_written(torch, timm, wide, images, rng, tmp_path):
+    """R50x1, as timm makes it, with the head and without."""
+    heads = {name: array for name, array in wide.items() if name.startswith("head/")}
+    arrays = {n: (0.1 if a.ndim == 4 else 1) * a for n, a in random_arrays(rng, 50, 1).items()}
+    model = classifier_of(arrays | heads, value_range=(-1, 1), kernel_epsilon=1e-8)
+    path = tmp_path / "bit.safetensors"
+    for written, classes in ((model, 7), (model.backbone, 0)):
+        written.save_safetensors(path)
+        options = {"num_classes": classes, "checkpoint_path": str(path)}  # loaded strictly
+        network = timm.create_model("resnetv2_50x1_bit", **options)
+        ours, theirs = as_numpy(written(images)), logits_of(network, torch, images)
+        print(f"timm, {classes} classes: {relative_difference(ours, theirs):.1e}")
+        assert relative_difference(ours, theirs) < 1e-4  # rounding over 50 layers
+    overlay = {"file": str(path), "num_classes": 0}
+    network = timm.create_model(
+        "resnetv2_50x1_bit", pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay
+    )
+    np.testing.assert_array_equal(logits_of(network, torch, images), theirs)
+    read = BiTBackbone.from_preset(path, value_range=(-1, 1))
+    np.testing.assert_array_equal(as_numpy(read(images)), ours)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_head", [True, False])
+def test_transformers_loads_what_is_written(torch, wide, images, tmp_path, with_head):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BitConfig(depths=list(WIDE["depth"]), num_labels=7)
+    config.save_pretrained(tmp_path)
+    model = classifier_of(wide, value_range=(-1, 1), kernel_epsilon=1e-8)
+    written = model if with_head else model.backbone
+    written.save_safetensors(tmp_path / "model.safetensors", "huggingface")
+    kind = transformers.BitForImageClassification if with_head else transformers.BitModel
+    network, report = kind.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values()), report
+    if with_head:
+        theirs = logits_of(network, torch, images)
+    else:
+        with torch.no_grad():
+            pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+            theirs = network(pixels).pooler_output.numpy().reshape(len(images), -1)
+    difference = relative_difference(as_numpy(written(images)), theirs)
+    print(f"transformers, head {with_head}: {difference:.1e}")
+    assert difference < 2e-5

@@ -5,9 +5,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from keras_bit.core.arguments import check_boolean
 from keras_bit.data.dataset import ImageDataset, Images, OrderedSplit, kind_and_door, median_size
 from keras_bit.data.sources.labels import class_names
-from keras_bit.data.sources.selection import Selection, stratified_split
+from keras_bit.data.sources.selection import (
+    Selection,
+    stratified_split,
+    warn_of_missing_labels,
+)
 
 
 class ArraySplit(OrderedSplit):
@@ -39,27 +44,67 @@ def array_dataset(
     test_labels: npt.ArrayLike | None,
     label_names: Sequence[str] | None,
     selection: Selection,
+    multi_label: bool | None = None,
 ) -> ImageDataset:
     """`ImageDataset.from_arrays`, which explains the arguments."""
-    images, ids = _checked_side("images", images, "labels", labels)
-    if test_images is None and test_labels is None:
-        names = class_names(label_names, int(ids.max()), len(ids))
+    if multi_label is not None:
+        check_boolean("multi_label", multi_label)
+    sides = [_checked_side("images", images, "labels", labels)]
+    if test_images is not None or test_labels is not None:
+        sides.append(_checked_side("test_images", test_images, "test_labels", test_labels))
+    all_labels, names = _checked_classes([labels for _, labels in sides], label_names, multi_label)
+    if len(sides) == 1:
+        ((images, _),), (ids,) = sides, all_labels
         train, test = (
             ArraySplit("train", [images[index] for index in part], ids[part], part)
             for part in stratified_split(ids, names, selection)
         )
     else:
-        sides = "test_images", test_images, "test_labels", test_labels
-        test_images, test_ids = _checked_side(*sides)
-        highest = int(max(ids.max(), test_ids.max()))
-        names = class_names(label_names, highest, len(ids) + len(test_ids))
-        train = ArraySplit("train", images, ids, range(len(ids)))
-        test = ArraySplit("test", test_images, test_ids, range(len(test_ids)))
-    return ImageDataset(train, test, names, median_size([i.shape[:2] for i in train.images]))
+        train, test = (
+            ArraySplit(side, images, ids, range(len(ids)))
+            for side, (images, _), ids in zip(("train", "test"), sides, all_labels, strict=True)
+        )
+    warn_of_missing_labels(train, test, names)
+    image_size = median_size([image.shape[:2] for image in train.images])
+    held_out = len(sides) == 1
+    return ImageDataset(train, test, names, image_size, test_is_held_out=held_out)
+
+
+def _checked_classes(sides, label_names, multi_label):
+    """Class ids, or multi-hot labels, of each side, and the names of the classes."""
+    widths = {labels.shape[1:] for labels in sides}
+    if len(widths) > 1:
+        raise ValueError(
+            "`labels` and `test_labels` must have the same form. Received: shapes "
+            f"{' and '.join(str(labels.shape) for labels in sides)}"
+        )
+    images, (width,) = sum(map(len, sides)), widths
+    if not width:
+        if multi_label:
+            raise ValueError(
+                "`labels` must be 0 and 1 of shape (n, classes) where `multi_label` is set. "
+                f"Received: labels of shape {sides[0].shape}"
+            )
+        return sides, class_names(label_names, int(max(labels.max() for labels in sides)), images)
+    single = all(np.all(labels.sum(axis=1) == 1) for labels in sides)
+    if multi_label is False and not single:
+        raise ValueError(
+            "`labels` must have a single 1 in each row where `multi_label` is False. "
+            "Received: rows with none or several"
+        )
+    names = class_names(label_names, width[0] - 1, images)
+    if len(names) != width[0]:
+        raise ValueError(
+            f"`label_names` must name each of the {width[0]} columns of `labels`. "
+            f"Received: {len(names)} names"
+        )
+    if multi_label or not single:
+        return sides, names
+    return [labels.argmax(axis=1) for labels in sides], names
 
 
 def _checked_side(images_name, images, labels_name, labels):
-    """The images, and their class ids as an array `(n,)`."""
+    """The images, and their labels as an array `(n,)` or `(n, classes)`."""
     if images is None or labels is None:
         raise ValueError(
             f"`{images_name}` and `{labels_name}` must be given together. "
@@ -93,12 +138,19 @@ def _checked_images(argument, images):
 
 def _checked_labels(argument, labels, count):
     labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] > 1 and len(labels) == count:
+        if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                f"`{argument}` of shape (n, classes) must hold 0 and 1 only. "
+                f"Received: {argument} of dtype {labels.dtype} with other values"
+            )
+        return labels.astype(np.uint8)
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"`{argument}` must be integers. Received: dtype {labels.dtype}")
     if labels.shape not in ((count,), (count, 1)):
         raise ValueError(
-            f"`{argument}` must be one class id for each of the {count} images (of one-hot "
-            f"labels take the argmax). Received: {argument} of shape {labels.shape}"
+            f"`{argument}` must be one class id for each of the {count} images, or 0 and 1 of "
+            f"shape ({count}, classes). Received: {argument} of shape {labels.shape}"
         )
     if labels.min() < 0:
         raise ValueError(f"`{argument}` must count from 0. Received: {labels.min()}")

@@ -1,34 +1,18 @@
 """Folders of photographs as an `ImageDataset`."""
 
 import os
-import stat
 import unicodedata
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from keras_bit.data.dataset import EncodedSplit, ImageDataset
-from keras_bit.data.images import SKIP, check_damaged, map_headers, read_image_size, try_read
+from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.images import SKIP, check_damaged, map_headers
+from keras_bit.data.sources.files import FileSplit, inspect_file, key_start
 from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
 
 _HERE = os.path.join(os.curdir, "")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-
-
-class FileSplit(EncodedSplit):
-    """Images that lie in files."""
-
-    def __init__(self, damaged: str, found: list[Found]):
-        names = (image.name for image in found)
-        super().__init__(names, [image.label for image in found], damaged)
-        self._keys = [image.key for image in found]
-
-    def _identity(self):
-        yield from super()._identity()
-        yield from map(os.fsencode, self._keys)
-
-    def _sources(self):
-        return iter(self.names)
 
 
 def image_folder(
@@ -167,7 +151,7 @@ def _path(entry):
 def _scan_folder(root, folder, label_names, min_edge):
     """What was found in the class folders of `folder`, and what of it was skipped."""
     items = ((path, i) for i, name in enumerate(label_names) for path in walk_files(folder / name))
-    inspect = partial(_inspect_file, _key_start(root))
+    inspect = partial(inspect_file, key_start(root))
     inspected = map_headers(lambda item: inspect(*item), items)
     found, skipped = filter_found(inspected, min_edge)
     present = {image.label for image in found}
@@ -194,34 +178,8 @@ def walk_files(folder: str | os.PathLike, ancestors: tuple[str, ...] = ()) -> It
             yield _path(entry)
 
 
-def _key_start(root):
-    """Where the part of a path below `root` starts."""
-    return len(os.path.join(root, "")) if root.parts else 0
-
-
-def _inspect_file(key_start, name, label):
-    """`Found`, or `(name, reason)`, of a file, from its header."""
-    status, reason = try_read(os.stat, name)
-    if status is None:
-        return name, reason
-    if not stat.S_ISREG(status.st_mode):
-        return name, "not a regular file"
-    if not status.st_size:
-        return name, "empty file"
-    # Who changes a file can set back the first of these times, but not the second.
-    times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"
-    key = f"{name[key_start:].replace(os.sep, '/')}\0{status.st_size}\0{times}"
-    size, reason = try_read(_size_of_regular_file, name)
-    return Found(name, label, size, key) if size else (name, reason)
-
-
-def _size_of_regular_file(name):
-    with open(name, "rb") as file:  # of a path, `read_image_size` would ask the status again
-        return read_image_size(file)
-
-
 def _stray_images(folder):
     """Yields `(name, reason)` of the images that lie in `folder` itself, in no class folder."""
     for name in (_path(entry) for entry in _visible(folder) if not _is_folder(entry)):
-        if isinstance(_inspect_file(0, name, None), Found):
+        if isinstance(inspect_file(0, name, None), Found):
             yield name, "outside the class folders"

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 UNNAMED_CLASSES = 1_000  # so many may be without names, however few the images are
 
 
@@ -44,6 +46,20 @@ def class_names(label_names: Iterable[str] | None, highest: int, images: int) ->
             f"Received: {len(names)} names, class ids up to {highest}"
         )
     return names
+
+
+def multi_hot(ids: Iterable[int], classes: int) -> np.ndarray:
+    """The labels of an image as uint8 `(classes,)`: 1 for each of `ids`, else 0.
+
+    Example:
+
+    >>> from keras_bit.data.sources.labels import multi_hot
+    >>> multi_hot((0, 2), 4).tolist()
+    [1, 0, 1, 0]
+    """
+    row = np.zeros(classes, np.uint8)
+    row[list(ids)] = 1
+    return row
 
 
 def check_label_names(label_names: Iterable[Any]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ class Found(NamedTuple):
     """An image whose header a scan could read."""
 
     name: str
-    label: int
+    label: Any  # class id, or multi-hot row of numbers
     size: tuple[int, int]
     key: Any  # a file's relative path, size and times, or the index in a TFDS split
 
@@ -58,7 +58,12 @@ class Selection:
 def stratified_split(
     labels: np.ndarray, label_names: Sequence[str], selection: Selection
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and of the test images: the same fraction of each class."""
+    """Indices of the training and of the test images: the same fraction of each class.
+
+    Where an image has several labels, as nearly as the images that have them allow.
+    """
+    if labels.ndim == 2:
+        return _multi_label_split(labels, selection)
     train, test = [], []
     for label, indices in _shuffled_classes(labels, selection.seed):
         if len(indices) < 2:
@@ -66,11 +71,46 @@ def stratified_split(
                 "Every class must have at least two images, one for training and one for the test "
                 f"split. Received: class {label_names[label]!r} with one"
             )
-        held_out = int(len(indices) * selection.validation_split + 0.5)
-        held_out = min(max(held_out, 1), len(indices) - 1)
+        held_out = int(_held_out(len(indices), selection.validation_split))
         test.append(indices[:held_out])
         train.append(indices[held_out:])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+
+
+def _multi_label_split(labels, selection):
+    """Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, algorithm 1), for two sides.
+
+    Of the labels, the one that fewest undecided images have is always next, so that rare ones find
+    their place before the images that have them are given away for others.
+    """
+    if len(labels) < 2:
+        raise ValueError(
+            "At least two images are needed, one for training and one for the test split. "
+            f"Received: {len(labels)}"
+        )
+    fraction = selection.validation_split
+    hot, counts = labels.astype(bool), labels.sum(axis=0, dtype=np.int64)
+    test = np.where(counts > 1, _held_out(counts, fraction), 0)
+    wanted = np.stack([counts - test, test])  # images of each label, on each side
+    test_size = int(_held_out(len(labels), fraction))
+    sizes = [len(labels) - test_size, test_size]
+    order = _generator(selection.seed).permutation(len(labels))
+    side = np.full(len(labels), -1)
+    while np.any(left := hot[side < 0].sum(axis=0)):
+        label = np.argmin(np.where(left, left, len(labels) + 1))
+        for image in order[(side[order] < 0) & hot[order, label]]:
+            side[image] = (wanted[1, label], sizes[1]) > (wanted[0, label], sizes[0])
+            wanted[side[image]] -= hot[image]
+            sizes[side[image]] -= 1
+    without = order[side[order] < 0]
+    side[without] = 0
+    side[without[: max(sizes[1], 0)]] = 1
+    return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
+
+
+def _held_out(counts, fraction):
+    """How many of `counts` images become test images: rounded, at least one on each side."""
+    return np.clip(np.floor(counts * fraction + 0.5), 1, counts - 1).astype(np.int64)
 
 
 def few_shot_subset(
@@ -80,6 +120,11 @@ def few_shot_subset(
     count = selection.examples_per_class
     if count is None:
         return np.arange(len(labels))
+    if labels.ndim == 2:
+        raise ValueError(
+            "`examples_per_class` must be left out where an image has several labels. "
+            f"Received: examples_per_class={count}"
+        )
     classes = dict(_shuffled_classes(labels, selection.seed))
     for label, name in enumerate(label_names):
         available = len(classes.get(label, ()))
@@ -115,6 +160,7 @@ def to_dataset(
     selection: Selection,
 ) -> ImageDataset:
     """The `ImageDataset` of what was found, a part of which is the test split if `test` is None."""
+    held_out = test is None
     if test is None:
         train_indices, test_indices = stratified_split(_labels(found), label_names, selection)
         test = make_split([found[i] for i in test_indices])
@@ -124,7 +170,20 @@ def to_dataset(
         listed = list_some([f"{n} ({reason})" for n, reason in skipped], _NAMED_IN_WARNING, "; ")
         warn_caller(f"Skipped: {len(skipped)}, listed in `skipped` of the ImageDataset. {listed}")
     image_size = median_size([image.size for image in found])
-    return ImageDataset(make_split(found), test, tuple(label_names), image_size, tuple(skipped))
+    train = make_split(found)
+    warn_of_missing_labels(train, test, label_names)
+    return ImageDataset(train, test, tuple(label_names), image_size, tuple(skipped), held_out)
+
+
+def warn_of_missing_labels(train: Split, test: Split, label_names: Sequence[str]) -> None:
+    """Warns of labels that no image of a side has, where an image may have several."""
+    for side, split in {"training": train, "test": test}.items():
+        if split.labels.ndim == 2:
+            present: list[bool] = np.asarray(split.labels.any(axis=0)).tolist()
+            missing = [name for name, found in zip(label_names, present, strict=True) if not found]
+            if missing:
+                listed = list_some(list(map(repr, missing)), _NAMED_IN_WARNING)
+                warn_caller(f"Labels that no {side} image has: {listed}")
 
 
 def _labels(found):
@@ -133,10 +192,13 @@ def _labels(found):
 
 def _shuffled_classes(labels: np.ndarray, seed: int) -> Iterator[tuple[int, np.ndarray]]:
     """`(label, indices)` for every class that occurs, its indices in shuffled order."""
-    # RandomState is the one stream that NumPy promises never to change, on any machine.
-    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
-    order = generator.permutation(len(labels))
+    order = _generator(seed).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     present, counts = np.unique(labels, return_counts=True)
     groups = np.split(by_class, np.cumsum(counts)[:-1])
     return zip(present.tolist(), groups, strict=True)
+
+
+def _generator(seed):
+    # RandomState is the one stream that NumPy promises never to change, on any machine.
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))

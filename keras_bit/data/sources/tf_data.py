@@ -12,19 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_bit.core.arguments import check_boolean
 from keras_bit.data.dataset import ImageDataset, Split
 from keras_bit.data.images import threaded_map
-from keras_bit.data.sources.labels import class_names
+from keras_bit.data.sources.labels import class_names, multi_hot
 from keras_bit.data.sources.selection import Found, Selection, filter_found, to_dataset
 from keras_bit.data.sources.tf_elements import (
     BYTE_RANGE,
+    Label,
     check_dataset_form,
     check_image,
     check_value,
     check_value_range,
-    class_id,
     digest_of,
     extremes,
+    label_of,
     labeled_images,
     range_of_floats,
     to_bytes,
@@ -39,6 +41,7 @@ class Source:
     dataset: Any
     digests: list[bytes]  # sorted; equal ones are of equal images with equal labels
     value_range: tuple[float, float]
+    multi_label: bool
 
 
 class TfDataSplit(Split):
@@ -61,7 +64,7 @@ class TfDataSplit(Split):
 
         def work(example):
             number, image, label = example
-            label, _ = class_id(source.side, number, label)
+            label, _ = label_of(source.side, number, label, source.multi_label)
             index = int(index_of[arrivals.place(digest_of(image, label))])
             if index not in indices:
                 return None
@@ -124,7 +127,7 @@ class _Example(NamedTuple):
     """What is kept of an image that has been read."""
 
     digest: bytes
-    label: int
+    label: Label
     size: tuple[int, int]
 
 
@@ -135,7 +138,8 @@ class _Scan:
     side: str
     dataset: Any
     examples: list[_Example]
-    width: int | None  # number of classes, where labels are one-hot
+    width: int | None  # number of classes, where labels are one-hot or multi-hot
+    multi_label: bool
     lowest: tuple[float, int]  # the smallest value of all pixels, and the example that has it
     highest: tuple[float, int]
 
@@ -146,8 +150,10 @@ def tf_dataset(
     label_names: Iterable[str] | None,
     selection: Selection,
     value_range: tuple[float, float] | None,
+    multi_label: bool,
 ) -> ImageDataset:
     """`ImageDataset.from_tf_data`, which explains the arguments."""
+    multi_label = check_boolean("multi_label", multi_label)
     if value_range is not None:
         value_range = check_value_range(value_range)
     datasets = {"train": train} if test is None else {"train": train, "test": test}
@@ -158,7 +164,7 @@ def tf_dataset(
             "`test` must hold other images than `train`. Received: the same data set for both. "
             "Leave `test` out to hold out a part of `train`."
         )
-    scans = [_scan(side, dataset) for side, dataset in datasets.items()]
+    scans = [_scan(side, dataset, multi_label) for side, dataset in datasets.items()]
     names = _class_names(scans, label_names)
     ranges = _value_ranges(scans, value_range)
     sources = [_source(scan, values) for scan, values in zip(scans, ranges, strict=True)]
@@ -172,13 +178,13 @@ def tf_dataset(
     return to_dataset(make_split, found, test_split, names, skipped, selection)
 
 
-def _scan(side, dataset):
+def _scan(side, dataset, multi_label):
     """Reads a data set for the first time."""
 
     def inspect(item):
         number, image, label = item
         check_image(side, number, image)
-        label, width = class_id(side, number, label)
+        label, width = label_of(side, number, label, multi_label)
         example = _Example(digest_of(image, label), label, image.shape[:2])
         return example, width, *extremes(side, number, image)
 
@@ -195,7 +201,7 @@ def _scan(side, dataset):
             f"`{side}` must hold labels of one form. Received: one-hot labels of several lengths, "
             f"or class ids beside them: {sorted(widths, key=str)}"
         )
-    return _Scan(side, dataset, examples, widths.pop(), lowest, highest)
+    return _Scan(side, dataset, examples, widths.pop(), multi_label, lowest, highest)
 
 
 def _class_names(scans, label_names):
@@ -210,12 +216,12 @@ def _class_names(scans, label_names):
             )
         label_names = written.pop() if written else None
     widths = {scan.width for scan in scans} - {None}
-    highest = max(example.label for scan in scans for example in scan.examples)
+    ids = {example.label for scan in scans if not scan.multi_label for example in scan.examples}
     images = sum(len(scan.examples) for scan in scans)
-    names = class_names(label_names, max([highest, *(width - 1 for width in widths)]), images)
+    names = class_names(label_names, max(ids | {width - 1 for width in widths}), images)
     if widths and widths != {len(names)}:
         raise ValueError(
-            "One-hot labels must have a number for each class. "
+            "Labels of several numbers must have one for each class. "
             f"Received: labels of {sorted(widths)} numbers, {len(names)} classes"
         )
     return names
@@ -238,7 +244,7 @@ def _source(scan, value_range):
     """Numbers the images of a scan."""
     scan.examples.sort()
     digests = [example.digest for example in scan.examples]
-    return Source(scan.side, scan.dataset, digests, value_range)
+    return Source(scan.side, scan.dataset, digests, value_range, scan.multi_label)
 
 
 def _select(source, scan, min_edge):
@@ -249,6 +255,8 @@ def _select(source, scan, min_edge):
         name = f"{source.side}/{digest.hex()[:16]}"
         counts[name] += 1
         copy = f"-{counts[name]}" if counts[name] > 1 else ""
+        if scan.multi_label:
+            label = multi_hot(label, scan.width)
         images.append(Found(name + copy, label, size, place))
     found, skipped = filter_found(images, min_edge)
     if not found:

@@ -83,15 +83,34 @@ def extremes(side: str, number: int, image: np.ndarray) -> tuple[float, float]:
     return lowest, highest
 
 
-def class_id(side: str, number: int, label: np.ndarray) -> tuple[int, int | None]:
-    """The class of a label; and of how many, where it is one-hot."""
+Label = int | tuple[int, ...]  # class id, or the ids of all labels of an image
+
+
+def label_of(
+    side: str, number: int, label: np.ndarray, multi_label: bool
+) -> tuple[Label, int | None]:
+    """The class of a label, or all of them; and of how many, where it is one-hot or multi-hot."""
+    return _label_ids(side, number, label) if multi_label else _class_id(side, number, label)
+
+
+def _label_ids(side, number, label):
+    if label.ndim != 1 or label.size < 2 or not np.isin(label, (0, 1)).all():
+        raise ValueError(
+            f"`{side}` must hold labels of shape (classes,) with 0 and 1 only, as `multi_label` is "
+            f"set. Received: example {number} with the label {_shown(label)}"
+        )
+    return tuple(np.flatnonzero(label).tolist()), label.size
+
+
+def _class_id(side, number, label):
     if label.ndim == 1 and label.size > 1:
         hot = np.flatnonzero(label)
         if len(hot) != 1 or label[hot[0]] != 1:
             raise ValueError(
                 f"`{side}` must hold images of one class each: class ids, or one-hot labels with a "
                 f"single 1. Received: example {number} with the label {_shown(label)}. Leave out "
-                "MixUp, CutMix and label smoothing; images of several classes cannot be used."
+                "MixUp, CutMix and label smoothing. Where images have several labels, set "
+                "`multi_label`."
             )
         return int(hot[0]), label.size
     if label.shape not in ((), (1,)):
@@ -108,7 +127,7 @@ def class_id(side: str, number: int, label: np.ndarray) -> tuple[int, int | None
     return int(value), None
 
 
-def digest_of(image: np.ndarray, label: int) -> bytes:
+def digest_of(image: np.ndarray, label: Label) -> bytes:
     """Tells images with their labels apart."""
     head = f"{image.dtype.name} {image.shape} {label} "
     digest = hashlib.blake2b(head.encode(), digest_size=16)

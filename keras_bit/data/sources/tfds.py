@@ -10,7 +10,8 @@ import numpy as np
 from keras_bit.core.arguments import check_boolean
 from keras_bit.data.dataset import EncodedSplit, ImageDataset
 from keras_bit.data.images import SKIP, check_damaged, read_image_size, threaded_map, try_read
-from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
+from keras_bit.data.sources.selection import Found, Selection, filter_found, to_dataset
+from keras_bit.data.sources.split_names import choose_splits
 
 
 class TfdsSplit(EncodedSplit):
@@ -86,7 +87,8 @@ def tfds_images(
     check_damaged(damaged)
     builder = _prepared_builder(name, data_dir, check_boolean("download", download))
     label_names = builder.info.features["label"].names
-    train_split, test_split = _split_names(builder, train_split, test_split)
+    present, of = list(builder.info.splits), builder.info.full_name
+    train_split, test_split = choose_splits(present, of, train_split, test_split)
     test, test_skipped = None, []
     if test_split is not None:
         test_found, test_skipped = _scan(builder, test_split, len(label_names), min_edge)
@@ -158,27 +160,6 @@ def _prepared_builder(name, data_dir, download):
             f"download=False, and {builder.info.full_name} is not in {builder.data_dir}"
         )
     return builder
-
-
-def _split_names(builder, train, test):
-    """The training and the test split; the test split is None where it is cut from training."""
-    present = tuple(builder.info.splits)
-    train = "train" if train is None else train
-    if test is None:
-        test = next((name for name in TEST_NAMES if name in present), None)
-    for argument, split in (("train_split", train), ("test_split", test)):
-        if split is not None and split.split("[")[0] not in present:
-            raise ValueError(
-                f"`{argument}` must be a split of {builder.info.full_name}, which has "
-                f"{list(present)}. Received: {argument}={split!r}"
-            )
-    if train == test:
-        raise ValueError(
-            "`train_split` and `test_split` must not be the same split. "
-            f"Received: {train!r} for both; choose another, or cut one split such as "
-            "train_split='train[:90%]', test_split='train[90%:]'"
-        )
-    return train, test
 
 
 def _stream(builder, split):

@@ -107,7 +107,7 @@ def render(parameters: dict, size: int):
         mask = fields.soft_mask(depth * _least_radius(part), size, view)
         image = fields.over(pattern + shade[..., None], mask, image)
     # From `view`: a constant would be folded by XLA, and round differently.
-    x, y = fields.coordinates(size, 0.0 * view + np.eye(2, 3, dtype="float32"))
+    x, y = fields.coordinates(size, 0.0 * view + ops.eye(2, 3, dtype="float32"))
     for occluder in parameters["occluders"]:
         depth = signed_depth(occluder, x, y) * _least_radius(occluder)
         image = fields.over(fields.blend(occluder["colors"]), fields.soft_mask(depth, size), image)

@@ -16,8 +16,16 @@ _PAGES = ("text/html", "application/xhtml+xml")
 _WORTH_A_RETRY = (408, 425, 429)  # of the client's errors: timeout, too early, too many requests
 
 
+# What the server that redirects knows of the file: Hugging Face's, of those that lie elsewhere.
+_OF_THE_FILE = "X-Linked-ETag"
+
+
 class Refused(Exception):
-    """A download that fails however often it is tried."""
+    """A download that fails however often it is tried, with the server's `status` if any."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Broken(Exception):
@@ -59,8 +67,12 @@ def read_chunks(response: Any, size: int | None) -> Iterator[bytes]:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows the web's own redirects, but not from a secure connection to an open one."""
+    """Follows the web's own redirects, but not from a secure connection to an open one.
 
+    A token goes to no other server, and `linked` is what the first one said of the file.
+    """
+
+    linked: str | None = None
     http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # absent in Python 3.10
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
@@ -69,24 +81,38 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             fp.close()
             raise Refused(f"the server redirects from {req.type} to {newurl}")
         code = 307 if code == 308 else code  # for Python 3.10
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        self.linked = self.linked or headers.get(_OF_THE_FILE)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        token = req.unredirected_hdrs.get("Authorization")
+        if token and request and (request.type, request.host) == (req.type, req.host):
+            request.add_unredirected_header("Authorization", token)
+        return request
 
 
 def _open(url, headers):
     url = urllib.parse.quote(url, safe=string.punctuation)
-    get = urllib.request.Request(url, headers={"User-Agent": "keras_bit", **headers})
+    get = urllib.request.Request(url, headers={"User-Agent": "keras_bit"})
+    for name, value in headers.items():
+        add = get.add_unredirected_header if name == "Authorization" else get.add_header
+        add(name, value)
+    redirects = _Redirects()
     try:
-        return urllib.request.build_opener(_Redirects).open(get, timeout=SILENCE)
+        response = urllib.request.build_opener(redirects).open(get, timeout=SILENCE)
     except urllib.error.HTTPError as error:
         if error.code == 416 and "Range" in headers:
             return error
         error.close()
-        kind = Broken if error.code >= 500 or error.code in _WORTH_A_RETRY else Refused
-        raise kind(f"the server answers {error.code} {error.reason}") from error
+        reason = f"the server answers {error.code} {error.reason}"
+        if error.code >= 500 or error.code in _WORTH_A_RETRY:
+            raise Broken(reason) from error
+        raise Refused(reason, error.code) from error
     except http.client.InvalidURL as error:
         raise Refused(str(error)) from error
     except (OSError, http.client.HTTPException) as error:
         raise Broken(_described(getattr(error, "reason", error))) from error
+    if redirects.linked and _OF_THE_FILE not in response.headers:
+        response.headers[_OF_THE_FILE] = redirects.linked
+    return response
 
 
 def _described(error):

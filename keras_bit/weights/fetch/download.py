@@ -6,20 +6,23 @@ import pathlib
 import sys
 import time
 import urllib.parse
+from collections.abc import Mapping
 
 from keras_bit.core.files import cache_folder, check_owner, make_folder, read_json, write_json
 from keras_bit.core.text import readable_size
 from keras_bit.core.warn import warn_caller
 from keras_bit.weights.fetch import checksums
 from keras_bit.weights.fetch.connection import CHUNK, Broken, Damaged, Refused, read_chunks, request
-from keras_bit.weights.fetch.mirror import is_in_store, mirrored, split_url
+from keras_bit.weights.fetch.mirror import is_mirrored, mirrored, split_url
 from keras_bit.weights.fetch.partial import PartialFile, Served, record_of
 
 ATTEMPTS = 4  # in a row that bring nothing new
 RETRY_DELAY = 1.0  # seconds before the second attempt, doubled before every further one
 
 
-def fetch(url: str, *, refresh: bool = False) -> pathlib.Path:
+def fetch(
+    url: str, *, refresh: bool = False, headers: Mapping[str, str] | None = None
+) -> pathlib.Path:
     """Returns the local path of a file, downloading it where the cache lacks it.
 
     The file is stored at `cache_path(url)`, and beside it, as `NAME.json`, what is known of it.
@@ -28,17 +31,21 @@ def fetch(url: str, *, refresh: bool = False) -> pathlib.Path:
 
     A download that breaks off stays as `NAME.part`. It is resumed, at once a few times and at the
     next call, as long as the server still has the same file. Length and checksum are those that
-    the server declares (`Content-Length`; `x-goog-hash` or `Content-MD5`). Processes and threads
+    the server declares (`Content-Length`; `x-goog-hash`, `Content-MD5` or Hugging Face's
+    `X-Linked-ETag`). Processes and threads
     that ask for the same file wait for each other and download it once.
 
     The environment variable `KERAS_BIT_MIRROR` names another location of the authors' files, in
     place of `https://storage.googleapis.com/bit_models`: a URL, or a folder, from which files are
-    copied. Their names in the cache stay the same.
+    copied. Hugging Face's files are below `huggingface.co` there, as
+    `OWNER/REPO/resolve/main/FILE`. The names in the cache stay the same.
 
     Args:
         url: Of a file, `http` or `https`.
         refresh: Whether to replace what the cache has, such as a file that turned out unreadable.
             Until the download is complete the old file stays.
+        headers: Further headers for the server of `url`; a mirror does not get them, and other
+            servers that it redirects to get no `Authorization`.
 
     Raises:
         ValueError: If `url` is not the URL of a file, or `KERAS_BIT_MIRROR` is neither the URL
@@ -63,7 +70,8 @@ def fetch(url: str, *, refresh: bool = False) -> pathlib.Path:
                 f"record, {record_of(target).name}, says. (For a file of your own, delete the "
                 "record.)"
             )
-        _download(url, mirrored(url), target)
+        source = mirrored(url)
+        _download(url, source, target, headers if source == url and headers else {})
     return target
 
 
@@ -157,7 +165,7 @@ def _writing(folder):
         ) from error
 
 
-def _download(url, source, target):
+def _download(url, source, target, headers):
     """Several attempts, until the file is complete or the attempts are used up."""
     part = PartialFile(target)
     longest = failures = damages = 0
@@ -166,7 +174,7 @@ def _download(url, source, target):
         while failures < ATTEMPTS and damages < 2:
             try:
                 with _writing(target.parent):
-                    return _attempt(source, part, report)
+                    return _attempt(source, headers, part, report)
             except Refused as error:
                 reason = error
                 break
@@ -189,7 +197,7 @@ def _failure(url, source, target, reason, kept):
     mirror = "" if source == url else f" from {source}"
     again = f"Try again (the {readable_size(kept)} that arrived are kept)" if kept else "Try again"
     ways = ahead = ""
-    if is_in_store(url):
+    if is_mirrored(url):
         ways = ", set KERAS_BIT_MIRROR to a mirror's URL or folder"
         ahead = " `keras-bit download` fills the cache ahead of time."
     return (
@@ -198,21 +206,23 @@ def _failure(url, source, target, reason, kept):
     )
 
 
-def _attempt(source, part, report):
+def _attempt(source, headers, part, report):
     """One request, or two where the server has another file than the part's."""
     served, start = part.resumable(source)
-    headers = {"Range": f"bytes={start}-", "If-Range": served.validator} if start else {}
-    with request(source, headers) as response:
+    rest = {"Range": f"bytes={start}-", "If-Range": served.validator} if start else {}
+    with request(source, {**headers, **rest}) as response:
         if start and served.is_continued_by(response, start):
             return _receive(response, served, start, part, report)
         if response.status not in (206, 416):
             return _receive(response, Served.of(source, response), 0, part, report)
     part.discard()
-    return _attempt(source, part, report)
+    return _attempt(source, headers, part, report)
 
 
 def _receive(response, served, start, part, report):
     checks = {"md5": checksums.md5()}
+    if served.sha256:
+        checks["sha256"] = checksums.sha256()
     if served.crc32c and not served.md5:
         checks["crc32c"] = checksums.crc32c()
     with part.opened(served, start) as file:

@@ -1,4 +1,4 @@
-"""Where the authors' files are, and where a mirror has them."""
+"""Where the authors' and Hugging Face's files are, and where a mirror has them."""
 
 import os
 import pathlib
@@ -7,6 +7,9 @@ import urllib.parse
 import urllib.request
 
 STORE = "https://storage.googleapis.com/bit_models"
+HUGGING_FACE = "https://huggingface.co"
+# What is mirrored, and in which folder of the mirror.
+_FOLDERS = {f"{STORE}/": "/", f"{HUGGING_FACE}/": "/huggingface.co/"}
 
 
 def split_url(url: str, argument: str) -> urllib.parse.SplitResult:
@@ -26,10 +29,10 @@ def split_url(url: str, argument: str) -> urllib.parse.SplitResult:
 
 def mirrored(url: str) -> str:
     """The URL to download from: `url` itself, or that of the same file on the mirror."""
-    mirror = os.environ.get("KERAS_BIT_MIRROR", "").strip()
-    if not mirror or not is_in_store(url):
+    mirror = named_mirror()
+    if not mirror or not is_mirrored(url):
         return url
-    rest = url.removeprefix(STORE)
+    [rest] = (f + url.removeprefix(place) for place, f in _FOLDERS.items() if url.startswith(place))
     if re.match("https?://", mirror, re.IGNORECASE):
         parts = split_url(mirror, "KERAS_BIT_MIRROR")
         if parts.query or parts.fragment:
@@ -56,6 +59,11 @@ def mirrored(url: str) -> str:
     return file.absolute().as_uri()
 
 
-def is_in_store(url: str) -> bool:
-    """Whether a URL is that of one of the authors' files."""
-    return url.startswith(f"{STORE}/")
+def named_mirror() -> str:
+    """What `KERAS_BIT_MIRROR` names, or an empty text."""
+    return os.environ.get("KERAS_BIT_MIRROR", "").strip()
+
+
+def is_mirrored(url: str) -> bool:
+    """Whether a URL is that of a file which a mirror would have."""
+    return url.startswith(tuple(_FOLDERS))

@@ -23,6 +23,7 @@ class Served(NamedTuple):
     generation: str | None
     md5: str | None
     crc32c: str | None
+    sha256: str | None = None  # absent from notes of earlier versions
 
     @classmethod
     def of(cls, url: str, response: Any, size: int | None = None) -> "Served":

@@ -12,6 +12,7 @@ import numpy as np
 from keras_bit.core.files import check_whole, wrap_read_errors
 
 TOLERANCE = 1e-4
+_RANGES = ((0, 1), (-1, 1))  # the modules of Google, and those made of the authors' TF2 code
 
 
 def meta_graphs(folder: pathlib.Path, source: str | os.PathLike) -> Sequence[Any]:
@@ -48,6 +49,7 @@ class ModuleFunction:
         import tensorflow as tf
 
         self._source = source = folder if source is None else source
+        self._outputs: dict[tuple[int, int], list[np.ndarray]] = {}
         graphs = meta_graphs(pathlib.Path(folder), source)
         tags = [list(graph.meta_info_def.tags) for graph in graphs]
         tags.sort(key=lambda tags: "train" in tags)  # a second graph of modules of TensorFlow 1
@@ -79,14 +81,29 @@ class ModuleFunction:
         """Returns the largest difference from a network, over the module's largest output.
 
         Both compute seeded images of 64x64 and of 75x50 pixels, or of the size that the module
-        demands. A ValueError tells of other shapes, and of outputs that are the same for all.
+        demands. The network takes them in [0, 1], the module in [0, 1] or else in [-1, 1]: what it
+        expects is not told. A ValueError tells of other shapes, and of outputs that are the same
+        for all.
         """
-        pairs = [(np.asarray(network(images)), expected) for images, expected in self._probes]
-        return float(np.max([_difference(*pair) for pair in pairs]))
+        outputs = [np.asarray(network(images)) for images in self._probes]
+        differences = []
+        for value_range in _RANGES:
+            pairs = zip(outputs, self._expected(value_range), strict=True)
+            differences.append(float(np.max([_difference(*pair) for pair in pairs])))
+            if differences[-1] <= TOLERANCE:
+                break
+        return min(differences)
+
+    def _expected(self, value_range):
+        if value_range not in self._outputs:
+            low, high = value_range
+            rescaled = [low + (high - low) * images for images in self._probes]
+            self._outputs[value_range] = [self(images) for images in rescaled]
+        return self._outputs[value_range]
 
     @functools.cached_property
     def _probes(self):
-        """Pairs of images, noise and waves in turn, and what the module has for them."""
+        """Images, noise and waves in turn."""
         rng = np.random.default_rng(0)
         count, *size = self.shape[:3]
         probes = []
@@ -96,8 +113,7 @@ class ModuleFunction:
             rows, columns = np.ogrid[:height, :width]
             waves = 0.5 + 0.5 * np.sin(rows / 5 + columns / 3)
             images[1::2] = 0.3 * images[1::2] + 0.7 * waves[..., None]
-            images = images.astype("float32")
-            probes.append((images, self(images)))
+            probes.append(images.astype("float32"))
         return probes
 
 

@@ -14,7 +14,7 @@ from keras_bit.core.files import cache_folder, check_owner, make_folder, wrap_re
 from keras_bit.weights.arrays import LARGEST_RATIO
 
 FORMS = (
-    "`https://tfhub.dev/google/bit/m-r50x1/1`, `google/bit/tensorFlow2/m-r50x1`, "
+    "`https://tfhub.dev/google/bit/m-r50x1/1`, `kaggle://google/bit/tensorFlow2/m-r50x1`, "
     "a SavedModel folder or a .tar.gz of one"
 )
 _MODULE = (
@@ -22,13 +22,22 @@ _MODULE = (
     r"(?:[-/](?P<head>ilsvrc2012|imagenet21k)[-_]classification)?"
     r"(?:/(?:versions/)?(?P<version>\d+))?/*"
 )
-_HUB = re.compile(r"(?i)(?P<host>https?://[^/?#]+)/google/bit/" + _MODULE)
+_HOST = r"(?P<host>https?://[^/?#]+|(?:www\.)?tfhub\.dev)/"
+_HUB = re.compile(f"(?i){_HOST}google/bit/{_MODULE}")
+# Ports of the authors' distilled networks and their teachers, from the files in `distill/`.
+_PORT = re.compile(
+    rf"(?i){_HOST}sayakpaul/"
+    r"(?P<name>(distill_bit_r(esnet)?50x1_(224|160)|bit_r(esnet)?152x2_(224|384))"
+    r"_(classification|feature_extraction))(?:/(?P<version>\d+))?/*"
+)
+_KAGGLE_MODELS = r"kaggle://|(?:https?://)?(?:www\.)?kaggle\.com/(?:api/v1/)?models/"
 _KAGGLE = re.compile(
-    r"(?i)(?:https?://(?:www\.)?kaggle\.com/models/)?google/bit/"
-    r"(?:frameworks/)?tensorflow2/(?:variations/)?" + _MODULE
+    rf"(?i)(?:{_KAGGLE_MODELS})?google/bit/(?:frameworks/)?tensorflow2/(?:variations/)?{_MODULE}"
+    r"(?:/download/*)?"
 )
 _REMOTE = re.compile(
-    r"(?i)https?://((www\.)?(tfhub\.dev|kaggle\.com/models)/|[^/?#]+/google/bit/)"
+    rf"(?i){_KAGGLE_MODELS}|(https?://)?(www\.)?tfhub\.dev/"
+    r"|https?://[^/?#]+/(google/bit/|sayakpaul/(distill_)?bit_)"
     r"|google/bit/(frameworks/|tensorflow|keras|jax|pytorch|tflite|tfjs|flax)"
 )
 
@@ -36,7 +45,7 @@ _REMOTE = re.compile(
 def is_handle(text: str | os.PathLike) -> bool:
     """Returns whether a text is a handle of TensorFlow Hub, a mirror of it, or Kaggle.
 
-    >>> is_handle("google/bit/tensorFlow2/m-r50x1"), is_handle("weights/BiT-M-R50x1.npz")
+    >>> is_handle("kaggle://google/bit/tensorFlow2/m-r50x1"), is_handle("BiT-M-R50x1.npz")
     (True, False)
     """
     return _REMOTE.match(str(text).strip()) is not None
@@ -93,13 +102,19 @@ def _download(handle):
 
 def _ways(handle):
     """Yields the names of a library and its function, and what it calls the module."""
-    kaggle = _KAGGLE.fullmatch(handle)
-    module = kaggle or _HUB.fullmatch(handle)
+    # A browser's or tensorflow_hub's query, such as `?tfhub-redirect=true`, says nothing more.
+    address = handle.partition("#")[0].partition("?")[0]
+    if port := _PORT.fullmatch(address):
+        name, version = port["name"].lower(), port["version"] or 1
+        yield "tensorflow_hub", "resolve", f"{_web(port['host'])}/sayakpaul/{name}/{version}"
+        return
+    kaggle = _KAGGLE.fullmatch(address)
+    module = kaggle or _HUB.fullmatch(address)
     if module is None:
         raise ValueError(
             f"`handle` must be {FORMS}; networks are called like m-r50x1, with "
             "/ilsvrc2012_classification or /imagenet21k_classification behind those with a head. "
-            f"Received: {handle}"
+            f"Received: {handle}. Of other modules pass the downloaded folder, if it holds a BiT."
         )
     parts = {name: (part or "").lower() for name, part in module.groupdict().items()}
     head, version = parts["head"], parts["version"]
@@ -107,8 +122,12 @@ def _ways(handle):
     if kaggle and importlib.util.find_spec("kagglehub"):
         address = f"google/bit/tensorFlow2/{re.sub('[/_]', '-', name)}"
         yield "kagglehub", "model_download", address + (f"/{version}" if version else "")
-    host = "https://tfhub.dev" if kaggle or "tfhub.dev" in parts["host"] else module["host"]
+    host = "https://tfhub.dev" if kaggle else _web(module["host"])
     yield "tensorflow_hub", "resolve", f"{host}/google/bit/{name}/{version or 1}"
+
+
+def _web(host):
+    return "https://tfhub.dev" if "tfhub.dev" in host.lower() else host
 
 
 def _unpacked(archive):

@@ -11,9 +11,10 @@ pytest.importorskip("tensorflow")
 
 import tensorflow as tf
 
-from keras_bit.data.cache import cache_images, resize
+from keras_bit.data.cache import cache_images
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import pipelines
+from keras_bit.data.resize import resize
 from keras_bit.data.sources import tf_data
 from keras_bit.data.sources.tf_elements import digest_of
 from keras_bit.hyperrule.rule import HyperRule

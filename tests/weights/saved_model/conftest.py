@@ -22,6 +22,14 @@ def features_module(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def centered_module(tmp_path_factory):
+    """Images in [-1, 1], as of what is made of the authors' TF2 code."""
+    variables = make_variables(random_arrays(), keras_name, spelling="keras")
+    folder = tmp_path_factory.mktemp("centered")
+    return save_module(folder, variables, value_range=(-1, 1))
+
+
+@pytest.fixture(scope="session")
 def logits_module(tmp_path_factory):
     """Logits, images of 32x40 alone, names as in the authors' Keras code, a signature."""
     variables = make_variables(random_arrays(head=True), keras_name, spelling="keras")

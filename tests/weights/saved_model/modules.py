@@ -190,7 +190,14 @@ def save_function(folder, function, *specs):
     return folder
 
 
-def save_module(folder, variables, size=(None, None), as_signature=False, training=(False,)):
+def save_module(
+    folder,
+    variables,
+    size=(None, None),
+    as_signature=False,
+    training=(False,),
+    value_range=(0, 1),
+):
     """A SavedModel that computes BiT with variables, called itself or as a signature."""
     import tensorflow as tf
 
@@ -209,7 +216,8 @@ def save_module(folder, variables, size=(None, None), as_signature=False, traini
 
     @tf.function
     def call(images, training=False):
-        outputs = tf_network(images, variables, head)
+        low, high = value_range
+        outputs = tf_network((images - low) / (high - low), variables, head)
         return -outputs if training else outputs
 
     for traced in training:

@@ -42,6 +42,18 @@ def test_the_difference_from_a_network(features_function, logits_function):
     assert np.isnan(logits_function.difference(lambda images: np.full((len(images), 7), np.nan)))
 
 
+def test_a_module_may_take_images_in_either_range(tmp_path):
+    """What it takes is not written in it."""
+    import tensorflow as tf
+
+    images = tf.TensorSpec((None, None, None, 3), tf.float32)
+    folder = save_function(tmp_path / "x", lambda x: tf.reduce_mean(x * abs(x), [1, 2]), images)
+    function = ModuleFunction(folder)
+    assert function.difference(lambda x: (x * abs(x)).mean((1, 2))) < 1e-5
+    assert function.difference(lambda x: ((2 * x - 1) * abs(2 * x - 1)).mean((1, 2))) < 1e-5
+    assert function.difference(lambda x: (x - 0.5).mean((1, 2))) > 0.01
+
+
 def test_one_difference_that_is_no_number_is_enough(features_function):
     def network(images):
         outputs = features_function(images)

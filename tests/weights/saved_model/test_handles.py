@@ -108,6 +108,8 @@ def files_below(folder):
 
 
 HUB = "https://tfhub.dev/google/bit"
+PORTS = "https://tfhub.dev/sayakpaul"
+KAGGLE = "https://www.kaggle.com/models/google/bit"
 CANONICAL = {
     f"{HUB}/m-r50x1/1": f"{HUB}/m-r50x1/1",
     "http://tfhub.dev/google/bit/s-r101x3/": f"{HUB}/s-r101x3/1",
@@ -126,6 +128,38 @@ CANONICAL = {
     ),
     "https://kaggle.com/models/google/bit/frameworks/TensorFlow2/variations/s-r50x3/": (
         f"{HUB}/s-r50x3/1"
+    ),
+    # As KerasHub spells them.
+    "kaggle://google/bit/tensorFlow2/m-r50x1/1": f"{HUB}/m-r50x1/1",
+    "Kaggle://google/bit/TensorFlow2/s-r50x1-ilsvrc2012-classification": (
+        f"{HUB}/s-r50x1/ilsvrc2012_classification/1"
+    ),
+    # As browsers and tensorflow_hub show them.
+    f"{HUB}/m-r50x1/1?tf-hub-format=compressed": f"{HUB}/m-r50x1/1",
+    f"{HUB}/m-r50x1?tf-hub-format=uncompressed#usage": f"{HUB}/m-r50x1/1",
+    "tfhub.dev/google/bit/m-r50x1/1": f"{HUB}/m-r50x1/1",
+    f"{KAGGLE}/tensorFlow2/m-r50x1/versions/1?tfhub-redirect=true": f"{HUB}/m-r50x1/1",
+    f"{KAGGLE}/TensorFlow2/m-r50x1/1?tfhub-redirect=true": f"{HUB}/m-r50x1/1",
+    f"{KAGGLE}/frameworks/tensorFlow2/variations/m-r50x1/versions/1?tfhub-redirect=true": (
+        f"{HUB}/m-r50x1/1"
+    ),
+    f"{KAGGLE}/TensorFlow2/m-r152x4?select=saved_model.pb": f"{HUB}/m-r152x4/1",
+    "kaggle.com/models/google/bit/tensorFlow2/m-r50x1": f"{HUB}/m-r50x1/1",
+    "https://www.kaggle.com/api/v1/models/google/bit/tensorFlow2/m-r50x1/1/download": (
+        f"{HUB}/m-r50x1/1"
+    ),
+    # The distilled networks and their teachers.
+    "https://tfhub.dev/sayakpaul/distill_bit_r50x1_160_feature_extraction/1": (
+        f"{PORTS}/distill_bit_r50x1_160_feature_extraction/1"
+    ),
+    "https://tfhub.dev/sayakpaul/distill_bit_resnet50x1_224_classification": (
+        f"{PORTS}/distill_bit_resnet50x1_224_classification/1"
+    ),
+    f"{PORTS}/bit_r152x2_384_feature_extraction/1?tf-hub-format=compressed": (
+        f"{PORTS}/bit_r152x2_384_feature_extraction/1"
+    ),
+    f"{PORTS}/bit_resnet152x2_224_classification/1": (
+        f"{PORTS}/bit_resnet152x2_224_classification/1"
     ),
 }
 
@@ -166,6 +200,11 @@ def test_paths_and_urls_of_files_are_no_handles(hub, text):
         "google/bit/keras/m-r50x1",
         "https://www.kaggle.com/models/google/bit/tensorFlow1/m-r50x1",
         "google/bit/tensorFlow2/m-r50x1.npz",
+        "kaggle://keras/resnetv2/keras/resnet50_v2_imagenet",
+        "kaggle://google/bit/tensorFlow2/l-r50x1",
+        "kaggle://google/bit/tensorFlow2/m-r50x1download",
+        f"{PORTS}/vit_b16_classification/1",
+        f"{PORTS}/distill_bit_r152x2_384_classification/1",
     ],
 )
 def test_handles_of_other_modules(hub, kagglehub, handle):

@@ -232,6 +232,15 @@ def test_a_classifier_of_a_module(logits_module):
 
 
 @pytest.mark.slow
+def test_a_module_that_takes_images_around_zero(centered_module):
+    """As those that were made of the authors' TF2 code."""
+    backbone = BiTBackbone.from_weights(centered_module, value_range=(-1, 1))
+    expected = oracle_outputs(IMAGES, random_arrays())
+    difference = np.abs(as_numpy(backbone(2 * IMAGES - 1)) - expected).max()
+    assert difference / np.abs(expected).max() < 1e-4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["features_module", "tf1_module"])
 def test_models_of_modules_for_images_of_any_size(request, module):
     folder = request.getfixturevalue(module)

@@ -1,0 +1,60 @@
+"""Images resized as the released BiT weights were trained."""
+
+import numpy as np
+
+BAND = 32  # rows of the result that are computed together: what they need stays in a core's cache
+
+
+def resize(image: np.ndarray, edge: int) -> np.ndarray:
+    """Resizes `image` to a square as the released BiT weights were trained.
+
+    Bilinear with half-pixel centers and without antialiasing, as in the authors' input pipeline;
+    from uint8 `(height, width, 3)` to uint8 `(edge, edge, 3)`, rounded to nearest. Every operation
+    is that of TensorFlow's `ResizeBilinear`, in float32 and in its order, and so is the result.
+
+    Example:
+
+    >>> from keras_bit.data.resize import resize
+    >>> resize(np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8), 4)[0, :, 0]
+    array([  0,  64, 191, 255], dtype=uint8)
+    """
+    height, width, channels = image.shape
+    above, below, down = _neighbors(height, edge)
+    left, right, across = _neighbors(width, edge)
+    # Single numbers are gathered faster than pixels of three.
+    left, right = (
+        (side[:, None] * channels + np.arange(channels)).ravel() for side in (left, right)
+    )
+    across, down = np.repeat(across, channels), down[:, None]
+    lines = image.reshape(height, width * channels)
+    resized = np.empty((edge, edge * channels), np.uint8)
+    for start in range(0, edge, BAND):
+        band = slice(start, start + BAND)
+        needed, row_of = np.unique([above[band], below[band]], return_inverse=True)
+        rows = lines[needed]
+        wide = _interpolate(rows.take(left, 1), rows.take(right, 1), across)
+        upper, lower = row_of.reshape(2, -1)
+        values = _interpolate(wide[upper], wide[lower], down[band])
+        resized[band] = np.rint(values, out=values)
+    return resized.reshape(edge, edge, channels)
+
+
+def _neighbors(size, edge):
+    """Of each of `edge` places along an axis, the pixels before and after it, and how far between.
+
+    Places outside of the outermost centers have that pixel on both sides.
+    """
+    scale = np.float32(size) / np.float32(edge)
+    place = (np.arange(edge, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    before = np.floor(place)
+    lower = np.maximum(before, 0).astype(np.int64)
+    upper = np.minimum(np.ceil(place).astype(np.int64), size - 1)
+    return lower, upper, place - before
+
+
+def _interpolate(first, second, part):
+    first = first.astype(np.float32, copy=False)
+    between = np.subtract(second, first, dtype=np.float32)
+    between *= part
+    between += first
+    return between

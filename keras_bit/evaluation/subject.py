@@ -1,0 +1,141 @@
+"""What is evaluated: a model, and what a run knows of it."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Union
+
+import keras
+import numpy as np
+
+from keras_bit.core.arguments import check_integer
+from keras_bit.core.files import read_json
+from keras_bit.evaluation.class_maps import MapsOf, class_map_function
+from keras_bit.evaluation.outputs import RunOutputs
+from keras_bit.evaluation.predict import SavedRun
+from keras_bit.hyperrule.rule import HyperRule
+from keras_bit.layers.backbone import BiTBackbone
+from keras_bit.layers.image_input import MIN_EDGE
+
+if TYPE_CHECKING:
+    from keras_bit.training.run import FineTuneResult
+
+PLAN_FILE = "plan.json"
+ModelOrRun = Union[str, os.PathLike, keras.Model, "FineTuneResult"]
+LogitsOf = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A model that is to be evaluated, checked, but not loaded.
+
+    Attributes:
+        load: Returns a function from uint8 images `(n, edge, edge, 3)` to logits `(n, classes)`.
+        edge: Height and width of the images that the model was made for in pixels, if known.
+        label_names: Names of its classes, if known.
+        outputs: What its logits mean, if known.
+        folder: The folder of its run, where there is one.
+        train_fingerprint: That of the images it was trained on, if known.
+        class_maps: Returns a function from such images to class activation maps, if it has any.
+    """
+
+    load: Callable[[], LogitsOf]
+    edge: int | None = None
+    label_names: tuple[str, ...] | None = None
+    outputs: RunOutputs | None = None
+    folder: pathlib.Path | None = None
+    train_fingerprint: str | None = None
+    class_maps: Callable[[], MapsOf | None] = lambda: None
+
+    @classmethod
+    def of(cls, model_or_run: ModelOrRun, name: str = "model_or_run") -> "Subject":
+        """Returns what can be known of a model or run without loading it.
+
+        Errors call the argument `name`.
+        """
+        if isinstance(model_or_run, (str, os.PathLike)):
+            return cls._of_saved(SavedRun.open(model_or_run, name))
+        if isinstance(model_or_run, keras.Model):
+            return cls._of_model(model_or_run)
+        if hasattr(model_or_run, "evaluation") and hasattr(model_or_run, "plan"):
+            return cls._of_result(model_or_run)
+        raise TypeError(
+            f"`{name}` must be the output folder of a run, what `keras_bit.fine_tune` returns, or "
+            f"a keras.Model. Received: {name}={model_or_run!r}"
+        )
+
+    @classmethod
+    def _of_saved(cls, run):
+        return cls(
+            load=lambda: functools.partial(run.logits, run.model),
+            edge=run.rule.crop_size,
+            label_names=run.label_names,
+            outputs=run.outputs,
+            folder=run.folder,
+            train_fingerprint=_train_fingerprint(run.folder),
+            class_maps=lambda: run.class_maps,
+        )
+
+    @classmethod
+    def _of_result(cls, result):
+        data, outputs = result.plan.data, result.evaluation.outputs
+        if result.output is not None:  # a temperature may have been fitted since
+            outputs = RunOutputs.read(result.output, len(data.label_names))
+        return dataclasses.replace(
+            cls._of_model(result.model),
+            edge=result.rule.crop_size,
+            label_names=data.label_names,
+            outputs=outputs,
+            folder=result.output,
+            train_fingerprint=data.train_fingerprint,
+            class_maps=lambda: class_map_function(result.model),
+        )
+
+    @classmethod
+    def _of_model(cls, model):
+        shape: Any = getattr(model, "input_shape", None)
+        square = isinstance(shape, tuple) and len(shape) == 4 and shape[1] == shape[2]
+        edge = shape[1] if square else None
+        return cls(lambda: functools.partial(_logits, model), edge)
+
+    def resolve_edge(self, rule: Any = None, image_size: Any = None) -> int:
+        """Returns the height and width that images get, by the arguments of `evaluate`."""
+        if rule is not None and image_size is not None:
+            raise ValueError(
+                "`image_size` must be omitted where `rule` is given, whose `crop_size` it is. "
+                f"Received: image_size={image_size}"
+            )
+        if rule is not None and not isinstance(rule, HyperRule):
+            raise ValueError(f"`rule` must be a keras_bit.HyperRule. Received: rule={rule!r}")
+        edge = image_size if rule is None else rule.crop_size
+        edge = self.edge if edge is None else edge
+        if edge is None:
+            raise ValueError(
+                "`image_size` must be given for a model that takes images of any size. Received: "
+                "image_size=None. It is the height and width that test images had in training."
+            )
+        return check_integer("image_size", edge, minimum=MIN_EDGE)
+
+
+def _logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """The logits of a model in memory, whose images lie in the range of its backbone."""
+    black, white = _value_range(model)
+    scaled = images.astype("float32") * ((white - black) / 255) + black
+    return np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(scaled)), np.float32)
+
+
+def _value_range(layer: Any) -> tuple[float, float]:
+    if isinstance(layer, BiTBackbone):
+        return layer.value_range
+    found = map(_value_range, getattr(layer, "layers", ()))
+    return next((each for each in found if each != (0, 1)), (0, 1))
+
+
+def _train_fingerprint(folder):
+    """That of the images that the run in a folder was trained on, as far as its files tell."""
+    try:
+        return read_json(folder / PLAN_FILE)["data"]["train_fingerprint"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # a model may be handed on without the plan of its run
