@@ -15,14 +15,17 @@ from tests.autodiff import gradients
 from tests.conftest import as_numpy
 
 # Depth, width, edge and number of the images.
-NETWORKS = {"small": ((1, 1, 1, 1), 0.25, 64, 4), "r50x1": (50, 1, 64, 2)}
+NETWORKS = {"small": ((1, 1, 1, 1), 0.25, 32, 2), "r50x1": (50, 1, 64, 2)}
+# With it no value before a ReLU of the small network lies within 1e-4 of 0, nor do the two largest
+# of a max pooling: rounding sends no gradient another way.
+IMAGE_SEED = 52
 OUTPUTS = 5
 GROUPS = ("kernels", "gammas", "betas", "images")
 
 
 def make_images(network):
     _, _, edge, count = NETWORKS[network]
-    return np.random.default_rng(1).uniform(0, 1, (count, edge, edge, 3))
+    return np.random.default_rng(IMAGE_SEED).uniform(0, 1, (count, edge, edge, 3))
 
 
 def make_backbone(network, dtype="float32"):

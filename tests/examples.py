@@ -3,10 +3,23 @@
 import pathlib
 from doctest import ELLIPSIS
 
+import pytest
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "keras_bit"
+# Modules whose examples train for several seconds.
+LONG = ("evaluation/evaluate.py", "evaluation/predict.py", "exporters/export.py")
+LONG += ("training/run.py", "tuning/hypermodel.py", "tuning/search.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Leaves long examples to the slow tests."""
+    for item in items:
+        if item.path.is_relative_to(PACKAGE) and item.path.relative_to(PACKAGE).as_posix() in LONG:
+            item.add_marker(pytest.mark.slow)
 
 
 def prepare(namespace):
@@ -23,7 +36,7 @@ def prepare(namespace):
 
 pytest_collect_file = Sybil(
     parsers=[DocTestParser(optionflags=ELLIPSIS), PythonCodeBlockParser()],
-    path=str(pathlib.Path(__file__).parent.parent / "keras_bit"),
+    path=str(PACKAGE),
     pattern="*.py",
     setup=prepare,
     document_types={".py": PythonDocStringDocument},

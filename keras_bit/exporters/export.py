@@ -22,7 +22,7 @@ from keras_bit.exporters.files import checked_path, publish
 from keras_bit.exporters.formats import FORMATS, Format
 from keras_bit.exporters.graph import FLOAT32, INPUTS, UINT8, Serving, write_graph
 from keras_bit.exporters.images import Images, batches, resize
-from keras_bit.exporters.result import ExportResult
+from keras_bit.exporters.result import ExportError, ExportResult
 from keras_bit.exporters.source import Source
 from keras_bit.layers.image_input import MIN_EDGE
 
@@ -92,17 +92,16 @@ def export(
         ExportError: If the file cannot be written or run, or does not agree with Keras. It is
             removed, and an earlier one stays as it was.
 
-    Example:
+    Example, which takes some seconds:
 
-    ```python
-    import tempfile
-    import keras_bit
-
-    backbone = keras_bit.BiTBackbone((1, 1, 1, 1), width=0.25)
-    model = keras_bit.BiTClassifier(backbone, 2)
-    result = keras_bit.export(model, f"{tempfile.mkdtemp()}/model", image_size=32, verbose=0)
-    print(result)
-    ```
+    >>> backbone = keras_bit.BiTBackbone((1, 1, 1, 1), width=0.25)
+    >>> model = keras_bit.BiTClassifier(backbone, 2)
+    >>> result = keras_bit.export(model, "model", image_size=32, verbose=0)  # doctest: +SKIP
+    >>> result.agreement  # doctest: +SKIP
+    1.0
+    >>> loaded = tf.saved_model.load("model")  # doctest: +SKIP
+    >>> tuple(loaded.serve(np.zeros((8, 32, 32, 3), np.uint8)).shape)  # doctest: +SKIP
+    (8, 2)
     """
     chosen = _checked_format(format, input, outputs, quantize)
     target, shape = checked_path(path, chosen), _checked_size(image_size)
@@ -146,10 +145,6 @@ def export(
     )
     announce(str(result), verbose)
     return result
-
-
-class ExportError(ValueError):
-    """The exported file does not do what the Keras model does; it was removed."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

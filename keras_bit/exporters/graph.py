@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 from keras_bit.exporters.contents import INPUT_NAME
+from keras_bit.exporters.result import ExportError
 from keras_bit.layers.image_input import without_guard
 
 UINT8, FLOAT32 = INPUTS = ("uint8", "float32")
@@ -97,7 +98,7 @@ def write_graph(model: keras.Model, serving: Serving, folder: pathlib.Path) -> N
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise ValueError(
+        raise ExportError(
             "`model_or_run` must be a model that Keras can load with TensorFlow, which traces the "
             f"graph to export. Received: model_or_run={model!r}, of which it says: {reason}"
         )

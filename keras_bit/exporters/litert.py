@@ -2,11 +2,28 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 
 from keras_bit.exporters.contents import INT8, Contents, Run
+
+# A program that runs a file on black images.
+_PROBE = """
+import sys
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+interpreter = Interpreter(sys.argv[1])
+(source,) = interpreter.get_input_details()
+shape = tuple(map(int, sys.argv[2:]))
+interpreter.resize_tensor_input(source["index"], shape)
+interpreter.allocate_tensors()
+interpreter.set_tensor(source["index"], np.zeros(shape, source["dtype"]))
+interpreter.invoke()
+"""
 
 
 def write(contents: Contents, path: pathlib.Path) -> None:
@@ -38,6 +55,8 @@ def load(path: pathlib.Path) -> Run:
     def run(images: np.ndarray) -> np.ndarray:
         nonlocal shape
         if images.shape != shape:
+            if shape is None:
+                _probe(path, images.shape)
             shape = images.shape
             interpreter.resize_tensor_input(source["index"], shape)
             interpreter.allocate_tensors()
@@ -46,3 +65,15 @@ def load(path: pathlib.Path) -> Run:
         return interpreter.get_tensor(target["index"])
 
     return run
+
+
+def _probe(path, shape):
+    """Raises where the file cannot be run: LiteRT then ends the process instead of raising.
+
+    So it does where integers of a layer have no scale, as group norms on a single pixel.
+    """
+    command = [sys.executable, "-c", _PROBE, os.fspath(path), *map(str, shape)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [""])[-1]
+        raise RuntimeError(f"its process ended with code {done.returncode}: {said}")

@@ -1,9 +1,13 @@
-"""What an export gave."""
+"""What an export gave, or why it gave nothing."""
 
 import dataclasses
 import pathlib
 
 from keras_bit.core.text import readable_size, table
+
+
+class ExportError(ValueError):
+    """The exported file does not do what the Keras model does; it was removed."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,12 @@ def _with_torch(rows, epsilon):
     # Centered first: it multiplies before it subtracts the mean, which loses digits. Constants
     # change neither outputs nor gradients.
     centered = rows - rows.detach().mean(0)
-    return torch.batch_norm(centered, None, None, None, None, True, 0.0, epsilon, False)
+    outputs = torch.batch_norm(centered, None, None, None, None, True, 0.0, epsilon, False)
+    if outputs.requires_grad:
+        # The convolution's gradient is a transposed view, for which that of batch norm takes ten
+        # times as long.
+        outputs.register_hook(lambda upstream: upstream.contiguous())
+    return outputs
 
 
 @fused

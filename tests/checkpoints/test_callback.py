@@ -239,6 +239,7 @@ def test_a_signal_after_a_failed_fit_is_not_swallowed(tmp_path):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("during", ["train", "test"])
 def test_a_signal_at_the_very_first_step_is_heeded(during, tmp_path):
     def send():

@@ -82,6 +82,7 @@ def test_what_cannot_be_is_one_clear_error(arguments, message, tmp_path, capsys,
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Skipped")
 def test_a_run_is_exported(whole_run, photos, tmp_path, capsys):
     path = tmp_path / "model"
     assert main(["export", str(whole_run.output), str(photos), "--output", str(path)]) == 0

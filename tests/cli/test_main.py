@@ -97,6 +97,7 @@ def test_an_error_of_the_system_names_the_file(photos, monkeypatch, capsys):
     assert capsys.readouterr().err == f"keras-bit: error: Permission denied: {photos}\n"
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_any_more_is_no_error():
     code = "import sys; from keras_bit.cli import download, main; "
     code += "download.run = lambda _: print('line', flush=True) or sys.stdin.read() or print(1); "

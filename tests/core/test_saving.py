@@ -32,6 +32,7 @@ def functional():
     return keras.Model(images, keras_bit.BiTBackbone(**NETWORK)(images))
 
 
+@pytest.mark.slow
 def test_a_process_without_the_package_is_told_to_import_it(tmp_path, rng):
     images = rng.random((2, 32, 32, 3)).astype("float32")
     paths = []

@@ -1,3 +1,4 @@
+import doctest
 import importlib.util
 import json
 import zipfile
@@ -6,9 +7,10 @@ import numpy as np
 import pytest
 
 import keras_bit
-from keras_bit.exporters import ExportError
+from keras_bit.exporters import ExportError, litert
 from keras_bit.exporters import tf_saved_model as saved_model_format
 from keras_bit.exporters.formats import FORMATS
+from keras_bit.exporters.images import photographs, resize
 from keras_bit.exporters.source import Source
 from tests.exporters.conftest import make_classifier
 from tests.processes import run_python
@@ -53,6 +55,21 @@ def test_a_saved_model_has_all_inside(classifier, images, tmp_path):
     np.testing.assert_allclose(loaded.serve(images[:5]), expected, atol=1e-4)
     for text in (str(tmp_path / "model"), "100.00%", "12", "Keras"):
         assert text in str(result)
+
+
+@pytest.mark.slow
+def test_the_example_runs(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.chdir(tmp_path)
+    test = doctest.DocTestParser().get_doctest(
+        keras_bit.export.__doc__.replace("# doctest: +SKIP", ""),
+        {"keras_bit": keras_bit, "np": np, "tf": tf},
+        "export",
+        None,
+        0,
+    )
+    assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_a_file_that_differs_is_removed_and_the_older_one_stays(
@@ -118,16 +135,40 @@ def test_probabilities_of_features_and_logits_of_probabilities_are_refused(funct
 
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["litert", "onnx", "openvino"])
-def test_each_runtime_gives_what_keras_gives(format, classifier, functional, images, tmp_path):
+def test_each_runtime_gives_what_keras_gives(format, functional, images, tmp_path):
     half = make_classifier(dtype="mixed_float16", value_range=(-1, 1))
     result = export(half, tmp_path, format, input="float32", outputs="logits", data=images[:10])
     assert result.largest_difference < 1e-3 and result.images == 10  # of any size
     result = export(functional, tmp_path, format, image_size=(50, 70))  # resized inside
     assert result.largest_difference < 1e-2 and result.images == 16
-    options = {"quantize": "int8", "data": labeled(images), "image_size": 32, "min_agreement": 0}
-    small = export(classifier, tmp_path, format, **options)
-    assert 0 < small.largest_difference < 0.5 and small.size < result.size
-    assert _label_names(format, small.path) == list(NAMES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["litert", "onnx", "openvino"])
+def test_8_bits_name_the_same_classes(format, tmp_path):
+    # Pretrained: random weights magnify what is rounded.
+    model = keras_bit.BiTClassifier(keras_bit.BiTBackbone.from_preset("f-r14x0.5"), 3)
+    photos = np.concatenate([resize(crop[None], (64, 64)) for crop in photographs()])
+    features = np.asarray(model.backbone(photos / np.float32(255)))
+    kernel = (features[[0, 1, 3]] - features.mean(axis=0)).T
+    model.head.set_weights([kernel, -features.mean(axis=0) @ kernel])
+    data = keras_bit.ImageDataset.from_arrays(
+        photos, np.arange(16) % 3, photos, np.arange(16) % 3, label_names=NAMES
+    )
+    result = export(model, tmp_path, format, quantize="int8", data=data, image_size=64)
+    assert 0 < result.largest_difference and result.agreement >= 0.9
+    assert result.size < model.count_params() * 1.8  # bytes, of 4 a weight
+    assert _label_names(format, result.path) == list(NAMES)
+
+
+@pytest.mark.slow
+def test_a_file_that_ends_the_process_of_its_runtime_is_an_error(
+    classifier, images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(litert, "_PROBE", "import os; os.abort()")
+    with pytest.raises(ExportError, match="cannot be run, .* its process ended with code -6"):
+        export(classifier, tmp_path, "litert", data=images[:1], image_size=32)
+    assert not list(tmp_path.iterdir())
 
 
 def _label_names(format, path):
@@ -164,7 +205,8 @@ def test_runs_with_several_labels_and_a_temperature(tmp_path, rng):
     result = export(run, tmp_path, data=data)
     assert result.agreement == 1.0 and result.accuracy == result.keras_accuracy
     (prediction,) = keras_bit.predict_files(run, _saved(images[0], tmp_path), top=3)
-    found = np.asarray(tf.saved_model.load(result.path).serve(images[:1]))[0]
+    loaded = tf.saved_model.load(result.path)
+    found = np.asarray(loaded.serve(images[:1]))[0]
     assert found.sum() != pytest.approx(1, abs=1e-3)
     expected = dict(prediction.classes)
     for name, share in zip(data.label_names, found, strict=True):

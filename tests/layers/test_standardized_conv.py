@@ -60,6 +60,12 @@ def test_constant_kernel_gives_zero_not_nan():
     np.testing.assert_array_equal(as_numpy(layer(np.ones((1, 4, 4, 3), "float32"))), 0.0)
 
 
+def test_holds_where_the_mean_is_much_larger_than_the_deviation(rng):
+    kernel = (1 + 1e-3 * rng.normal(size=(3, 3, 64, 8))).astype("float32")
+    found = as_numpy(standardize_kernel(ops.convert_to_tensor(kernel)))
+    np.testing.assert_allclose(found, oracle.standardize(kernel), atol=5e-4)
+
+
 def test_unstandardized_uses_the_kernel_as_it_is(rng):
     layer = StandardizedConv2D(2, 1, standardize=False)
     x = rng.normal(size=(1, 4, 4, 3)).astype("float32")

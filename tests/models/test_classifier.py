@@ -99,6 +99,7 @@ np.save(sys.argv[2], model.predict(np.load(sys.argv[3]), verbose=0))
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_opens_without_network_hub_and_tfp(released, images, tmp_path):
     model = BiTClassifier.from_weights(save(tmp_path / "released.npz", released))
     (tmp_path / "released.npz").unlink()

@@ -151,6 +151,7 @@ def test_the_best_weights_are_the_result_and_not_the_last(whole_run, data):
     )
 
 
+@pytest.mark.slow
 def test_the_saved_model_gives_the_same_logits_and_takes_any_size(whole_run, data):
     result = whole_run
     saved = keras.saving.load_model(result.output / "model.keras")
