@@ -12,9 +12,9 @@ from tests.processes import run_python
 
 DTYPES = {"jax": ["float32"], "torch": ["float32", "float64"]}
 # 14 normalized layers, each of which rounds its sums to 2**-24 (6e-8) of their size or a few times
-# that, and amplifies the error of the layers below where a map of few pixels varies little. With
-# each backend 1e-6 to 5e-6 were measured in features and gradients.
-BOUND = 2e-5
+# that, and amplifies the error of the layers below where a map of few pixels varies little (the
+# last has one). With each backend 4e-6 were measured in the features, 1e-5 to 3e-5 in gradients.
+BOUND = 1e-4
 
 
 @pytest.mark.tensorflow

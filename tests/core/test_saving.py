@@ -3,6 +3,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 
 import keras_bit
 from tests.conftest import as_numpy

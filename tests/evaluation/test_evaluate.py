@@ -207,7 +207,8 @@ def test_a_model_of_any_size_is_told_its_own(data):
 @pytest.mark.slow
 def test_names_of_a_model_s_classes(data):
     model = small_model()
-    evaluation = evaluate(model, data, label_names=("red", "blue", "green"), verbose=0)
+    names = ("red", "blue", "green")
+    evaluation = evaluate(model, data, split="test", label_names=names, verbose=0)
     assert sorted(set(evaluation.labels[data.test.labels == 0])) == [1]
     with pytest.raises(ValueError, match="`model_or_run` must have an output for each class"):
         evaluate(model, data, label_names=("red", "blue", "green", "gray"), verbose=0)
