@@ -5,28 +5,25 @@
 PHOTOS has `train` and `test` folders of classes; RUN is the output folder of
 `keras-bit fine-tune PHOTOS`. Exports the run for images of its size, and R50x1 with random weights
 for images of 224 px, in every format. Test images are compared, of R50x1 every so many, and
-training images calibrate.
-Prints the rows of the tables in README.md.
+training images calibrate. In the end all files and Keras take turns at one image. Prints the rows
+of the tables in README.md.
 """
 
 import argparse
 import pathlib
+import statistics
+import time
 
 import keras
 import numpy as np
 
 import keras_bit
 from keras_bit.evaluation.predict import SavedRun
-from keras_bit.exporters import ExportError
 from keras_bit.exporters.formats import FORMATS
 from keras_bit.exporters.images import resize
 
 EDGE = 224
 TRAINING_IMAGES, TEST_IMAGES = 60, 31
-HEADER = (
-    "| format | `quantize` | largest difference | same class | accuracy | MB | one image, ms | "
-    "Keras, ms |"
-)
 
 
 def main():
@@ -34,43 +31,73 @@ def main():
     parser.add_argument("photos", metavar="PHOTOS")
     parser.add_argument("run", metavar="RUN", type=pathlib.Path)
     parser.add_argument("--output", metavar="FOLDER", type=pathlib.Path, required=True)
-    parser.add_argument("--formats", nargs="*", default=list(FORMATS), choices=FORMATS)
     parser.add_argument("--models", nargs="*", default=["run", "r50x1"], choices=["run", "r50x1"])
+    parser.add_argument("--rounds", type=int, default=51)
     arguments = parser.parse_args()
     data = keras_bit.image_folder(arguments.photos)
-    edge = SavedRun.open(arguments.run).rule.crop_size
-    few = subset(data)
-    models = {
-        "run": (arguments.run, edge, data),
-        "r50x1": (r50x1(few), EDGE, few),
+    if "run" in arguments.models:
+        saved = SavedRun.open(arguments.run)
+        folder, edge = arguments.output / "run", saved.rule.crop_size
+        export_all(arguments.run, saved.load(), edge, data, folder, arguments.rounds)
+    if "r50x1" in arguments.models:
+        few = subset(data)
+        model = r50x1(few)
+        export_all(model, model, EDGE, few, arguments.output / "r50x1", arguments.rounds)
+
+
+def export_all(source, model, edge, data, folder, rounds):
+    """Exports in every format and prints the table; `model` is the Keras model of `source`."""
+    print(f"\n{folder.name}, {edge} px, {data.test_size} images compared\n", flush=True)
+    results = {}
+    for format in FORMATS.values():
+        for quantize in (None, *format.quantizations):
+            path = folder / f"{quantize or 'float32'}{format.suffix}"
+            options = {"image_size": edge, "quantize": quantize, "data": data, "verbose": 0}
+            result = keras_bit.export(source, path, format.name, min_agreement=0, **options)
+            results[f"{format.name} | {quantize or ''}"] = result
+            print(result, flush=True)
+    folded = keras_bit.fold(model)
+    image = np.random.default_rng(0).integers(0, 256, (1, edge, edge, 3)).astype(np.uint8)
+    files = {name: FORMATS[r.format].module.load(r.path) for name, r in results.items()}
+    calls = {
+        **{name: lambda run=run: run(image) for name, run in files.items()},
+        "Keras | ": lambda: model.predict_on_batch(image.astype("float32") / 255),
+        "Keras, folded | ": lambda: folded.predict_on_batch(image.astype("float32") / 255),
     }
-    for name in arguments.models:
-        model, size, images = models[name]
-        print(f"\n{name}, {size} px, {images.test_size} images\n", flush=True)
-        print(f"{HEADER}\n|{'---|' * 8}", flush=True)
-        for format in map(FORMATS.get, arguments.formats):
-            for quantize in (None, *format.quantizations):
-                path = arguments.output / f"{name}-{quantize}{format.suffix}"
-                options = {"image_size": size, "quantize": quantize, "data": images, "verbose": 0}
-                try:
-                    result = keras_bit.export(model, path, format.name, min_agreement=0, **options)
-                    print(row(result), flush=True)
-                except ExportError as error:
-                    print(f"| {format.name} | {quantize} | {error} |", flush=True)
-
-
-def row(result):
-    cells = (
-        result.format,
-        result.quantize or "",
-        f"{result.largest_difference:.1e}",
-        f"{100 * result.agreement:.1f} %",
-        f"{100 * result.accuracy:.1f} % ({100 * result.keras_accuracy:.1f} %)",
-        f"{result.size / 1e6:.1f}",
-        f"{1e3 * result.latency:.1f}",
-        f"{1e3 * result.keras_latency:.1f}",
+    seconds = take_turns(calls, rounds)
+    print(
+        "\n| format | `quantize` | largest difference | same class | accuracy | MB | one image, ms |"
+        f"\n|{'---|' * 7}"
     )
-    return f"| {' | '.join(cells)} |"
+    for name, values in seconds.items():
+        print(f"| {name} | {figures(results.get(name))} | {spread(values)} |", flush=True)
+
+
+def take_turns(calls, rounds):
+    """From the names of calls to their seconds; each is warmed up in each of its turns."""
+    seconds = {name: [] for name in calls}
+    for number in range(rounds + 1):  # the first is not counted
+        for name, call in calls.items():
+            call()
+            start = time.perf_counter()
+            call()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def figures(result):
+    if result is None:
+        return " |  |  | "
+    return (
+        f"{result.largest_difference:.1e} | {100 * result.agreement:.1f} % | "
+        f"{100 * result.accuracy:.1f} % | {result.size / 1e6:.1f}"
+    )
+
+
+def spread(seconds):
+    low, high = 1e3 * min(seconds), 1e3 * max(seconds)
+    return f"{1e3 * statistics.median(seconds):.2f} ({low:.2f} to {high:.2f})"
 
 
 def subset(data):
