@@ -66,8 +66,8 @@ def export_all(source, model, edge, data, folder, rounds):
     }
     seconds = take_turns(calls, rounds)
     print(
-        "\n| format | `quantize` | largest difference | same class | accuracy | MB | one image, ms |"
-        f"\n|{'---|' * 7}"
+        "\n| format | `quantize` | largest difference | same class | accuracy | MB "
+        f"| one image, ms |\n|{'---|' * 7}"
     )
     for name, values in seconds.items():
         print(f"| {name} | {figures(results.get(name))} | {spread(values)} |", flush=True)
