@@ -220,6 +220,8 @@ def test_within_an_accumulation_nothing_is_saved(tmp_path, monkeypatch):
      ("SIGKILL", -9, "train"), ("SIGKILL", -9, "test")],
 )  # fmt: skip
 def test_signals(name, code, during, tmp_path):
+    if ON_TORCH and name == "SIGINT":
+        code = 1  # as of any program that imports Keras on PyTorch and ends by KeyboardInterrupt
     for update in (7, 20, 31):
         done = run_python("-m", "tests.checkpoints.runs", tmp_path, name, str(update), during)
         assert done.returncode == code, done.stderr
