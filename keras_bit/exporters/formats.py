@@ -44,12 +44,12 @@ class Format:
 
     def check_packages(self, quantize: str | None) -> None:
         """Raises where a package is missing."""
-        needed = self.packages + (self.quantizers if quantize is not None else ())
+        needed = ("tensorflow", *self.packages) + (self.quantizers if quantize is not None else ())
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:
             raise ImportError(
                 f"format={self.name!r} needs {' and '.join(missing)}: "
-                f"`pip install keras_bit[{self.extra}]`."
+                f"`pip install {f'keras_bit[{self.extra}]' if self.extra else 'tensorflow'}`."
             )
 
     def check_size(self, weight_bytes: int) -> None:

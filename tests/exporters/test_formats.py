@@ -24,7 +24,8 @@ def test_a_missing_package_names_the_extra(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(ImportError, match=rf"pip install keras_bit\[{name}\]"):
         FORMATS[name].check_packages(None)
-    FORMATS["tf_saved_model"].check_packages(None)
+    with pytest.raises(ImportError, match="pip install tensorflow"):
+        FORMATS["tf_saved_model"].check_packages(None)
 
 
 def test_a_network_that_is_too_large_for_a_format_is_refused():
