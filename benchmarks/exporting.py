@@ -18,9 +18,9 @@ import keras
 import numpy as np
 
 import keras_bit
+from keras_bit.data.resize import resize
 from keras_bit.evaluation.predict import SavedRun
 from keras_bit.exporters.formats import FORMATS
-from keras_bit.exporters.images import resize
 
 EDGE = 224
 TRAINING_IMAGES, TEST_IMAGES = 60, 31
@@ -105,8 +105,8 @@ def subset(data):
 
     def side(split, count):
         chosen = range(0, len(split), len(split) // count)
-        resized = split.map_indexed(lambda _, image: resize(image[None], (EDGE, EDGE)), 1, chosen)
-        return np.concatenate(list(resized)), split.labels[chosen]
+        resized = split.map_indexed(lambda _, image: resize(image, EDGE), 1, chosen)
+        return np.stack(list(resized)), split.labels[chosen]
 
     sides = (*side(data.train, TRAINING_IMAGES), *side(data.test, TEST_IMAGES))
     return keras_bit.ImageDataset.from_arrays(*sides, data.label_names)

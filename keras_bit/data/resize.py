@@ -5,12 +5,13 @@ import numpy as np
 BAND = 32  # rows of the result that are computed together: what they need stays in a core's cache
 
 
-def resize(image: np.ndarray, edge: int) -> np.ndarray:
-    """Resizes `image` to a square as the released BiT weights were trained.
+def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resizes `image` as the released BiT weights were trained.
 
     Bilinear with half-pixel centers and without antialiasing, as in the authors' input pipeline;
-    from uint8 `(height, width, 3)` to uint8 `(edge, edge, 3)`, rounded to nearest. Every operation
-    is that of TensorFlow's `ResizeBilinear`, in float32 and in its order, and so is the result.
+    from uint8 `(height, width, 3)` to uint8 of the height and width `size`, one number for both,
+    rounded to nearest. Every operation is that of TensorFlow's `ResizeBilinear`, in float32 and in
+    its order, and so is the result.
 
     Example:
 
@@ -19,16 +20,17 @@ def resize(image: np.ndarray, edge: int) -> np.ndarray:
     array([  0,  64, 191, 255], dtype=uint8)
     """
     height, width, channels = image.shape
-    above, below, down = _neighbors(height, edge)
-    left, right, across = _neighbors(width, edge)
+    new_height, new_width = size if isinstance(size, tuple) else (size, size)
+    above, below, down = _neighbors(height, new_height)
+    left, right, across = _neighbors(width, new_width)
     # Single numbers are gathered faster than pixels of three.
     left, right = (
         (side[:, None] * channels + np.arange(channels)).ravel() for side in (left, right)
     )
     across, down = np.repeat(across, channels), down[:, None]
     lines = image.reshape(height, width * channels)
-    resized = np.empty((edge, edge * channels), np.uint8)
-    for start in range(0, edge, BAND):
+    resized = np.empty((new_height, new_width * channels), np.uint8)
+    for start in range(0, new_height, BAND):
         band = slice(start, start + BAND)
         needed, row_of = np.unique([above[band], below[band]], return_inverse=True)
         rows = lines[needed]
@@ -36,16 +38,16 @@ def resize(image: np.ndarray, edge: int) -> np.ndarray:
         upper, lower = row_of.reshape(2, -1)
         values = _interpolate(wide[upper], wide[lower], down[band])
         resized[band] = np.rint(values, out=values)
-    return resized.reshape(edge, edge, channels)
+    return resized.reshape(new_height, new_width, channels)
 
 
-def _neighbors(size, edge):
-    """Of each of `edge` places along an axis, the pixels before and after it, and how far between.
+def _neighbors(size, new_size):
+    """Of `new_size` places along an axis, the pixels before and after each, and how far between.
 
     Places outside of the outermost centers have that pixel on both sides.
     """
-    scale = np.float32(size) / np.float32(edge)
-    place = (np.arange(edge, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    scale = np.float32(size) / np.float32(new_size)
+    place = (np.arange(new_size, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     before = np.floor(place)
     lower = np.maximum(before, 0).astype(np.int64)
     upper = np.minimum(np.ceil(place).astype(np.int64), size - 1)

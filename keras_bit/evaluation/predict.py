@@ -141,7 +141,7 @@ class SavedRun:
             )
 
     def _resized(self, damaged, file):
-        to_edge = functools.partial(resize, edge=self.rule.crop_size)
+        to_edge = functools.partial(resize, size=self.rule.crop_size)
         return file, *try_transform(file, to_edge, damaged)
 
     def load(self) -> keras.Model:

@@ -32,6 +32,7 @@ class Subject:
     """A model that is to be evaluated, checked, but not loaded.
 
     Attributes:
+        model: Returns the model, loaded once.
         load: Returns a function from uint8 images `(n, edge, edge, 3)` to logits `(n, classes)`.
         edge: Height and width of the images that the model was made for in pixels, if known.
         label_names: Names of its classes, if known.
@@ -41,6 +42,7 @@ class Subject:
         class_maps: Returns a function from such images to class activation maps, if it has any.
     """
 
+    model: Callable[[], keras.Model]
     load: Callable[[], LogitsOf]
     edge: int | None = None
     label_names: tuple[str, ...] | None = None
@@ -69,6 +71,7 @@ class Subject:
     @classmethod
     def _of_saved(cls, run):
         return cls(
+            model=lambda: run.model,
             load=lambda: functools.partial(run.logits, run.model),
             edge=run.rule.crop_size,
             label_names=run.label_names,
@@ -98,7 +101,7 @@ class Subject:
         shape: Any = getattr(model, "input_shape", None)
         square = isinstance(shape, tuple) and len(shape) == 4 and shape[1] == shape[2]
         edge = shape[1] if square else None
-        return cls(lambda: functools.partial(_logits, model), edge)
+        return cls(lambda: model, lambda: functools.partial(_logits, model), edge)
 
     def resolve_edge(self, rule: Any = None, image_size: Any = None) -> int:
         """Returns the height and width that images get, by the arguments of `evaluate`."""

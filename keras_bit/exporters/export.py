@@ -21,7 +21,7 @@ from keras_bit.exporters.contents import INT8, Contents
 from keras_bit.exporters.files import checked_path, publish
 from keras_bit.exporters.formats import FORMATS, Format
 from keras_bit.exporters.graph import FLOAT32, INPUTS, UINT8, Serving, write_graph
-from keras_bit.exporters.images import Images, batches, resize
+from keras_bit.exporters.images import Images, batches, resize_all
 from keras_bit.exporters.result import ExportError, ExportResult
 from keras_bit.exporters.source import Source
 from keras_bit.layers.image_input import MIN_EDGE
@@ -179,7 +179,7 @@ class _Work:
         calibration = []
         if self.quantize == INT8:
             images = (image[None] for image in self.images.calibration())
-            calibration = [self._fed(resize(image, self.size)) for image in images]
+            calibration = [self._fed(resize_all(image, self.size)) for image in images]
         contents = Contents(graph, output_name, texts, self.quantize, calibration)
         self.format.module.write(contents, path)
         shutil.rmtree(graph)
@@ -196,7 +196,7 @@ class _Work:
         decide = functools.partial(self.source.decide, probabilities=self.probabilities)
         tolerance = RESIZED_TOLERANCE if self.serving.resizes else TOLERANCE
         comparison = compare(run, self._keras, decide, some, tolerance)
-        example = resize(next(self.images.examples())[0][None], self.size)
+        example = resize_all(next(self.images.examples())[0][None], self.size)
         return comparison, *latencies((lambda: run(example), lambda: self._keras(example)))
 
     def _fed(self, images):
@@ -204,7 +204,7 @@ class _Work:
         return images if self.serving.input == UINT8 else images.astype("float32") / 255
 
     def _keras(self, images):
-        images = resize(images, self.serving.network_size)
+        images = resize_all(images, self.serving.network_size)
         return self.source.predict(images, self.probabilities)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_bit.data import ImageDataset
 from keras_bit.data.dataset import check_dataset
+from keras_bit.data.resize import resize
 
 Example = tuple[np.ndarray, Any]  # an image and its label, or None
 MOST_COMPARED = 500
@@ -91,15 +92,11 @@ def photographs(seed: int = 0) -> list[np.ndarray]:
     return crops
 
 
-def resize(images: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+def resize_all(images: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     """Resizes uint8 images (n, height, width, 3) as `pipelines` does; leaves them with `None`."""
     if size in (None, images.shape[1:3]):
         return images
-    import tensorflow as tf
-
-    with tf.device("CPU"):
-        resized = tf.raw_ops.ResizeBilinear(images=images, size=size, half_pixel_centers=True)
-    return np.rint(np.asarray(resized)).astype(np.uint8)
+    return np.stack([resize(image, size) for image in images])
 
 
 def batches(
@@ -124,5 +121,5 @@ def batches(
         if not (chunk := list(itertools.islice(examples, count))):
             return
         images = [image[None] for image, _ in chunk]
-        images = [resize(image, size or ANY_SIZE) for image in images] if resized else images
+        images = [resize_all(each, size or ANY_SIZE) for each in images] if resized else images
         yield np.concatenate(images), [label for _, label in chunk]

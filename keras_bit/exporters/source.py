@@ -1,7 +1,6 @@
 """What is exported: a model, or that of a run, and what its outputs mean."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,6 @@ from scipy import special
 from keras_bit.core.text import list_some
 from keras_bit.data import ImageDataset
 from keras_bit.evaluation import RunOutputs
-from keras_bit.evaluation.predict import SavedRun
 from keras_bit.evaluation.subject import Subject
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.image_input import check_value_range
@@ -92,10 +90,8 @@ class Source:
                 "`value_range` must be omitted for a run, whose model takes what `pipelines` "
                 f"gives. Received: value_range={value_range!r}"
             )
-        is_saved = isinstance(run, (str, os.PathLike))
-        model = SavedRun.open(run, "model_or_run").load() if is_saved else run.model
         return cls(
-            model=_in_float32(_checked_model(model)),
+            model=_in_float32(_checked_model(subject.model())),
             size=(subject.edge, subject.edge),
             any_image=True,
             value_range=RUN_RANGE,

@@ -13,11 +13,11 @@ from keras_bit.core.locks import exclusive_lock
 from keras_bit.evaluation.outputs import OUTPUTS_FILE
 from keras_bit.evaluation.predict import COMPLETE_FOLDER, LABELS_FILE, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import PAGE_FILE, PICTURE_FILES, PICTURES_FOLDER
+from keras_bit.evaluation.results import METRICS_FILE
+from keras_bit.evaluation.subject import PLAN_FILE
 
 AUTO = "auto"  # as `resume`: where there is a run to resume
-PLAN_FILE = "plan.json"
 HISTORY_FILE = "history.csv"
-METRICS_FILE = "metrics.json"
 LOGS_FOLDER = "logs"
 UNFINISHED_FOLDER = "unfinished"
 CHECKPOINTS_FOLDER = "checkpoints"

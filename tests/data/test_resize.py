@@ -35,6 +35,9 @@ def test_resize_is_what_tensorflow_resizes_to_rounded(rng, largest):
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
         expected = np.rint(tf.image.resize(image, (edge, edge), antialias=False))
         np.testing.assert_array_equal(resize(image, edge), expected, f"{height, width, edge}")
+        size = edge, height
+        expected = np.rint(tf.image.resize(image, size, antialias=False))
+        np.testing.assert_array_equal(resize(image, size), expected, f"{height, width, size}")
 
 
 @pytest.mark.tensorflow

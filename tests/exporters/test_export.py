@@ -10,7 +10,7 @@ import keras_bit
 from keras_bit.exporters import ExportError, litert
 from keras_bit.exporters import tf_saved_model as saved_model_format
 from keras_bit.exporters.formats import FORMATS
-from keras_bit.exporters.images import photographs, resize
+from keras_bit.exporters.images import photographs, resize_all
 from keras_bit.exporters.source import Source
 from tests.exporters.conftest import make_classifier
 from tests.processes import run_python
@@ -149,7 +149,7 @@ def test_each_runtime_gives_what_keras_gives(format, functional, images, tmp_pat
 def test_8_bits_name_the_same_classes(format, tmp_path):
     # Pretrained: random weights magnify what is rounded.
     model = keras_bit.BiTClassifier(keras_bit.BiTBackbone.from_preset("f-r14x0.5"), 3)
-    photos = np.concatenate([resize(crop[None], (64, 64)) for crop in photographs()])
+    photos = np.concatenate([resize_all(crop[None], (64, 64)) for crop in photographs()])
     features = np.asarray(model.backbone(photos / np.float32(255)))
     kernel = (features[[0, 1, 3]] - features.mean(axis=0)).T
     model.head.set_weights([kernel, -features.mean(axis=0) @ kernel])
@@ -230,9 +230,10 @@ import keras_bit, numpy as np
 model = keras_bit.BiTClassifier(keras_bit.BiTBackbone((1, 1, 1, 1), width=0.125), 3)
 model.head.kernel.assign(np.random.default_rng(0).normal(size=model.head.kernel.shape))
 images = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 3)).astype(np.uint8)
-path = {str(tmp_path)!r} + "/model.onnx"
-result = keras_bit.export(model, path, "onnx", image_size=48, data=images, verbose=0)
-print(result.agreement, result.largest_difference < 1e-3)
+for format, name in (("tf_saved_model", "model"), ("onnx", "model.onnx")):
+    path = {str(tmp_path)!r} + "/" + name
+    result = keras_bit.export(model, path, format, image_size=48, data=images, verbose=0)
+    print(result.agreement, result.largest_difference < 1e-3)
 """
     result = run_python("-c", code, KERAS_BACKEND=backend)
-    assert result.stdout.split() == ["1.0", "True"], result.stderr
+    assert result.stdout.split() == ["1.0", "True"] * 2, result.stderr

@@ -4,7 +4,7 @@ import pytest
 import keras_bit
 from keras_bit.data.resize import resize as resize_square
 from keras_bit.exporters import images as module
-from keras_bit.exporters.images import Images, batches, photographs, resize
+from keras_bit.exporters.images import Images, batches, photographs, resize_all
 
 pytestmark = pytest.mark.tensorflow
 
@@ -49,8 +49,11 @@ def test_other_data_are_refused(data):
 
 def test_images_are_resized_as_by_the_pipeline(rng):
     image = rng.integers(0, 256, (37, 50, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(resize(image[None], (24, 24))[0], resize_square(image, 24))
-    assert resize(image[None], None)[0] is not None and resize(image[None], (24, 30)).shape[2] == 30
+    np.testing.assert_array_equal(resize_all(image[None], (24, 24))[0], resize_square(image, 24))
+    assert (
+        resize_all(image[None], None)[0] is not None
+        and resize_all(image[None], (24, 30)).shape[2] == 30
+    )
 
 
 def test_batches_of_one_size_and_of_any():
