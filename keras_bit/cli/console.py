@@ -168,6 +168,8 @@ def training_progress(console: "Console", rule: "HyperRule") -> Iterator[Any]:
     """Yields a callback that shows a bar on a terminal, and a line for every epoch."""
     import keras
 
+    from keras_bit.models.classifier import score_name
+
     progress = _bar(console, "Updates")
     task = progress.add_task("", total=rule.schedule_length)
     steps = itertools.count(1)
@@ -176,7 +178,7 @@ def training_progress(console: "Console", rule: "HyperRule") -> Iterator[Any]:
         progress.update(task, completed=next(steps) // rule.accumulation_steps)
 
     def end_of_epoch(epoch, logs):
-        score = "accuracy" if "accuracy" in logs else "pr_auc"
+        score = score_name(multi_label="accuracy" not in logs)
         console.print(
             f"update {logs['updates']:,}: loss {logs['loss']:.4f}, "
             f"{score} {logs[score]:.1%}; validation {logs['val_loss']:.4f}, "

@@ -173,7 +173,7 @@ def check_source(arguments: argparse.Namespace) -> None:
     if arguments.folder is not None and columns:
         option = TABLE_OPTIONS[next(iter(columns))]
         raise ValueError(
-            f"`{option}` must be left out beside a FOLDER, whose folders are the labels. Received: "
+            f"`{option}` must be omitted beside a FOLDER, whose folders are the labels. Received: "
             f"{arguments.folder}. Give a table of images with `--csv FILE` in its place."
         )
     if arguments.folder is not None:

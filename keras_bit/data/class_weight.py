@@ -64,7 +64,7 @@ def resolve_class_weight(
         return None
     if data.multi_label:
         raise ValueError(
-            "`class_weight` must be left out where an image has several labels: their thresholds "
+            "`class_weight` must be omitted where an image has several labels: their thresholds "
             f"are chosen one by one. Received: class_weight={class_weight!r}"
         )
     if class_weight == BALANCED:

@@ -148,8 +148,8 @@ def test_a_table_in_place_of_a_folder(photos, fake_fine_tune, tmp_path, capsys):
     ("arguments", "message"),
     [
         ([], "`FOLDER` must be given, or a table of images as `--csv FILE`. Example: keras-bit"),
-        (["photos", "--csv", "a.csv"], "`--csv` must be left out beside a FOLDER"),
-        (["photos", "--label-column", "a"], "`--label-column` must be left out beside a FOLDER"),
+        (["photos", "--csv", "a.csv"], "`--csv` must be omitted beside a FOLDER"),
+        (["photos", "--label-column", "a"], "`--label-column` must be omitted beside a FOLDER"),
         (["--csv", "no.csv"], "`--csv` must be a file. Received: --csv no.csv, no such file"),
         (["--csv", "no.xls"], "`--csv` must be a file named .csv, .tsv or .parquet"),
         (["photos", "--class-weight", "even"], "--class-weight"),

@@ -247,7 +247,7 @@ def test_a_plan_of_images_with_several_labels():
     assert plan.data.train_counts == (10, 20, 20)
     assert RunPlan.from_json(plan.to_json()) == plan and "3 labels" in str(plan)
     assert plan.settings()["data"]["sizes"] == (20, 5)
-    with pytest.raises(ValueError, match="`class_weight` must be left out"):
+    with pytest.raises(ValueError, match="`class_weight` must be omitted"):
         keras_bit.plan(data, **RULE, class_weight="balanced")
 
 

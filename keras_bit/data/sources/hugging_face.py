@@ -151,7 +151,7 @@ def _splits(datasets, dataset, train_split, test_split):
     for argument, split in {"train_split": train_split, "test_split": test_split}.items():
         if split is not None:
             raise ValueError(
-                f"`{argument}` must be left out where `dataset` is a single split. "
+                f"`{argument}` must be omitted where `dataset` is a single split. "
                 f"Received: {argument}={split!r}. Pass a DatasetDict."
             )
     return {"train": dataset}
@@ -299,7 +299,7 @@ def _class_names(sides, column, label_names):
     if first.names is not None:
         if label_names is not None:
             raise ValueError(
-                "`label_names` must be left out for a column that names its classes. "
+                "`label_names` must be omitted for a column that names its classes. "
                 f"Received: {column!r} with {list(first.names)[:LISTED_COLUMNS]}"
             )
         return class_names(first.names, len(first.names) - 1, len(first.values))

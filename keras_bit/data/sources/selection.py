@@ -122,7 +122,7 @@ def few_shot_subset(
         return np.arange(len(labels))
     if labels.ndim == 2:
         raise ValueError(
-            "`examples_per_class` must be left out where an image has several labels. "
+            "`examples_per_class` must be omitted where an image has several labels. "
             f"Received: examples_per_class={count}"
         )
     classes = dict(_shuffled_classes(labels, selection.seed))

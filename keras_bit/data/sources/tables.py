@@ -120,7 +120,8 @@ def _named(table):
     except ValueError as error:
         if not isinstance(table, (str, os.PathLike)) or os.fspath(table) in str(error):
             raise
-        raise ValueError(f"{error}. Table: {os.fspath(table)}".replace("..", ".")) from error
+        message = str(error).removesuffix(".")
+        raise ValueError(f"{message}. Table: {os.fspath(table)}") from error
 
 
 def _read(table, path, label, split):
@@ -142,7 +143,7 @@ def _label_cells(columns, label, separator):
     """The labels of each row as tuples of strings, and whether an image may have several."""
     if not isinstance(label, str):
         if separator is not None:
-            raise ValueError("`separator` must be left out where `label` names several columns.")
+            raise ValueError("`separator` must be omitted where `label` names several columns.")
         return _from_indicators({name: columns[name] for name in label}), True
     cells = columns[label]
     if separator is not None:
@@ -157,14 +158,17 @@ def _from_indicators(columns):
     """The names of the columns that are 1, for each row."""
     hot = []
     for number, row in enumerate(zip(*columns.values(), strict=True), 1):
+        labels = []
         for name, value in zip(columns, row, strict=True):
-            if _text(value).lower() not in _HOT:
+            is_hot = _HOT.get(_text(value).lower())
+            if is_hot is None:
                 raise ValueError(
                     "`label` must name columns of 0 and 1. "
                     f"Received: {value!r} in row {number} of the column {name!r}"
                 )
-        cells = zip(columns, row, strict=True)
-        hot.append(tuple(name for name, value in cells if _HOT[_text(value).lower()]))
+            if is_hot:
+                labels.append(name)
+        hot.append(tuple(labels))
     return hot
 
 

@@ -307,8 +307,8 @@ def features_of(**changes):
             "`label` must be a column of",
         ),
         (lambda: make_table(encoded(2), [0.0, 1.0], datasets.Value("float32")), {}, "`label` must"),
-        (lambda: features_of(), {"train_split": "train"}, "`train_split` must be left out"),
-        (lambda: features_of(), {"label_names": ("a", "b")}, "`label_names` must be left out"),
+        (lambda: features_of(), {"train_split": "train"}, "`train_split` must be omitted"),
+        (lambda: features_of(), {"label_names": ("a", "b")}, "`label_names` must be omitted"),
         (lambda: datasets.DatasetDict(a=features_of()), {}, r"`train_split` must .*\['a'\]"),
         (
             lambda: datasets.DatasetDict(train=features_of()),

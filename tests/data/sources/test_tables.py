@@ -200,10 +200,10 @@ def test_errors(folder, tmp_path):
     fails(ValueError, "the rows 1 and 2, which differ", sides, separator="|", split="split")
     fails(ValueError, "columns of 0 and 1. Received: 2 in row 2 of the column 'b'",
           {"path": NAMES, "a": [0] * 8, "b": [0, 2] * 4}, label=["a", "b"])  # fmt: skip
-    fails(ValueError, "`separator` must be left out", label=["label"], separator="|")
+    fails(ValueError, "`separator` must be omitted", label=["label"], separator="|")
     gone = {"path": [*NAMES, "gone.png"], "label": [*LABELS, "horse"]}
     fails(ValueError, "the class 'horse' with none", gone)
-    fails(ValueError, "`examples_per_class` must be left out", {**columns, "label": TAGS},
+    fails(ValueError, "`examples_per_class` must be omitted", {**columns, "label": TAGS},
           separator="|", examples_per_class=1)  # fmt: skip
 
 
