@@ -16,7 +16,9 @@ from keras_bit.evaluation.scores import DEFAULT_THRESHOLD, SMALLEST_THRESHOLD, b
 if TYPE_CHECKING:
     from keras_bit.evaluation.evaluation import Evaluation
 
+LABELS_FILE = "label_names.json"
 OUTPUTS_FILE = "outputs.json"
+COPY_AGAIN = "Copy the run again, or train again."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +74,18 @@ class RunOutputs:
         if not path.exists():
             return cls()
         must = f"`{name}` must hold the JSON of a run's outputs"
-        with wrap_read_errors(path, must, "Copy the run again, or train again."):
+        with wrap_read_errors(path, must, COPY_AGAIN):
             content = read_json(path)
             fields = {field.name for field in dataclasses.fields(cls)}
             if not isinstance(content, dict) or set(content) != fields:
                 raise ValueError(f"it must hold {', '.join(sorted(fields))}")
             outputs = cls(**content)
-            if outputs.thresholds is not None and len(outputs.thresholds) != classes:
-                raise ValueError(f"{len(outputs.thresholds)} thresholds for {classes} classes")
+        if outputs.thresholds is not None and len(outputs.thresholds) != classes:
+            raise ValueError(
+                f"`{name}` must hold a threshold for each class name. Received: "
+                f"{len(outputs.thresholds)} thresholds in {path}, and {classes} names in "
+                f"{path.with_name(LABELS_FILE)}. {COPY_AGAIN}"
+            )
         return outputs
 
     def write(self, folder: str | os.PathLike) -> None:

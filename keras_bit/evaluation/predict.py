@@ -30,7 +30,7 @@ from keras_bit.data.resize import resize
 from keras_bit.evaluation.class_maps import MapsOf, class_map_function
 from keras_bit.evaluation.files import find_images, is_image
 from keras_bit.evaluation.map_files import check_maps_folder, draw_file_maps
-from keras_bit.evaluation.outputs import OUTPUTS_FILE, RunOutputs
+from keras_bit.evaluation.outputs import COPY_AGAIN, LABELS_FILE, OUTPUTS_FILE, RunOutputs
 from keras_bit.hyperrule.rule import HyperRule
 
 # Also registers what saved models hold, in the command too.
@@ -38,13 +38,11 @@ from keras_bit.models.classifier import has_finite_weights
 from keras_bit.models.fold import holds_backbone
 
 MODEL_FILE = "model.keras"
-LABELS_FILE = "label_names.json"
 RULE_FILE = "rule.json"
 COMPLETE_FOLDER = "complete"  # of a run's output, while its files replace those of another run
 BATCH_SIZE = 32
 TOP = 3
 _NAMED = 3
-_AGAIN = "Copy the run again, or train again."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +91,14 @@ class SavedRun:
             raise FileNotFoundError(f"{must} {run}, {fault.format(name=name)}")
         model, labels, rule = _files_of(path)
         if model.is_file() and (fault := _fault_of_model(model)):
-            raise ValueError(f"{must} {model}, which is no Keras model. It {fault}. {_AGAIN}")
+            raise ValueError(f"{must} {model}, which is no Keras model. It {fault}. {COPY_AGAIN}")
         if lack := _lack_of(path):
             raise FileNotFoundError(f"{must} {run}, {lack}")
-        with wrap_read_errors(labels, f"`{name}` must hold a JSON list of class names", _AGAIN):
+        with wrap_read_errors(labels, f"`{name}` must hold a JSON list of class names", COPY_AGAIN):
             names = read_json(labels)
             if not isinstance(names, list) or not all(isinstance(x, str) for x in names):
                 raise ValueError(f"it holds {str(names)[:40]}")
-        with wrap_read_errors(rule, f"`{name}` must hold the JSON of a rule", _AGAIN):
+        with wrap_read_errors(rule, f"`{name}` must hold the JSON of a rule", COPY_AGAIN):
             content = read_json(rule)
             made = HyperRule.from_config(content["config"])
         if content.get("multi_label") and not model.with_name(OUTPUTS_FILE).is_file():
@@ -148,7 +146,7 @@ class SavedRun:
         """Returns the model, checked; it takes images of any size, of values in [0, 1]."""
         set_memory_growth()
         held = f"`{self.name}` must hold a model that keras_bit saved"
-        with wrap_read_errors(self.model_file, held, _AGAIN, unless=is_out_of_memory):
+        with wrap_read_errors(self.model_file, held, COPY_AGAIN, unless=is_out_of_memory):
             check_zip(self.model_file)
             model = keras.models.load_model(self.model_file, compile=False)
             if not holds_backbone(model):
@@ -176,7 +174,7 @@ class SavedRun:
             raise ValueError(
                 f"`{self.name}` must hold a name for each class in {LABELS_FILE}. Received: "
                 f"{len(self.label_names)} names, and {logits.shape[-1]} classes in "
-                f"{self.model_file}. {_AGAIN}"
+                f"{self.model_file}. {COPY_AGAIN}"
             )
         self._check_finite("outputs", np.isfinite(logits).all())
         return logits

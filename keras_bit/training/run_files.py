@@ -11,9 +11,9 @@ from keras_bit.data.pipeline import CachedSplits, make_pipelines
 from keras_bit.data.shard import Shard
 from keras_bit.evaluation.class_maps import class_map_function
 from keras_bit.evaluation.evaluation import Evaluation
-from keras_bit.evaluation.outputs import RunOutputs
+from keras_bit.evaluation.outputs import LABELS_FILE, RunOutputs
 from keras_bit.evaluation.pictures import GRID_COLUMNS, GRID_IMAGES
-from keras_bit.evaluation.predict import LABELS_FILE, MODEL_FILE, RULE_FILE
+from keras_bit.evaluation.predict import MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
 from keras_bit.models.classifier import BiTClassifier
 from keras_bit.training.memory import FLOAT32_SIZE

@@ -10,8 +10,8 @@ from keras_bit.checkpoints.files import newest_checkpoint, remove_checkpoints
 from keras_bit.core.distribution import processes, wait_for_all
 from keras_bit.core.files import atomic_write, check_folder_name
 from keras_bit.core.locks import exclusive_lock
-from keras_bit.evaluation.outputs import OUTPUTS_FILE
-from keras_bit.evaluation.predict import COMPLETE_FOLDER, LABELS_FILE, MODEL_FILE, RULE_FILE
+from keras_bit.evaluation.outputs import LABELS_FILE, OUTPUTS_FILE
+from keras_bit.evaluation.predict import COMPLETE_FOLDER, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import PAGE_FILE, PICTURE_FILES, PICTURES_FOLDER
 from keras_bit.evaluation.results import METRICS_FILE
 from keras_bit.evaluation.subject import PLAN_FILE

@@ -53,7 +53,6 @@ def test_fitting_lowers_the_loss_and_keeps_the_decisions(rng):
      '{"multi_label": 3, "temperature": 1, "thresholds": null}',
      '{"multi_label": true, "temperature": 0, "thresholds": null}',
      '{"multi_label": true, "temperature": NaN, "thresholds": null}',
-     '{"multi_label": true, "temperature": 1, "thresholds": [0.5]}',
      '{"multi_label": true, "temperature": 1, "thresholds": [0.5, 2]}',
      '{"multi_label": true, "temperature": 1, "thresholds": [0.5, "a"]}',
      '{"multi_label": true, "temperature": 1, "thresholds": 0.5}',
@@ -64,6 +63,12 @@ def test_whatever_else_stands_in_the_file_the_error_names_it(tmp_path, content):
     with pytest.raises(ValueError, match="`MODEL` must hold the JSON of.*outputs.json") as error:
         RunOutputs.read(tmp_path, classes=2, name="MODEL")
     assert "\n" not in str(error.value)
+
+
+def test_thresholds_of_other_classes_name_both_files(tmp_path):
+    RunOutputs(multi_label=True, thresholds=(0.5,)).write(tmp_path)
+    with pytest.raises(ValueError, match="1 thresholds in .*outputs.json, and 2 names in .*names"):
+        RunOutputs.read(tmp_path, classes=2)
 
 
 def test_thresholds_of_validation_images_are_those_of_the_run():
