@@ -64,26 +64,26 @@ def with_control_dependency(x: Any, upstream: Any) -> Any:
         return tf.identity(x)
 
 
-def row_sums(terms: Callable[..., tuple[Any, Any]], *arrays: Any) -> tuple[Any, Any]:
-    """Sums two terms over the rows of arrays (batch, rows, channels), in few passes over them.
+def row_sums(terms: Callable[..., tuple], *arrays: Any) -> list[Any]:
+    """Sums terms over the rows of arrays (batch, rows, channels), in few passes over them.
 
-    `terms` maps arrays (batch, any rows, channels) to two of them; the sums are (batch, channels).
+    `terms` maps arrays (batch, any rows, channels) to a tuple of one or two such; their sums are
+    (batch, channels).
     """
     chunk_size = _chunk_size(arrays[0])
     if chunk_size == 1:
-        first, second = terms(*arrays)
-        return ops.sum(first, axis=1), ops.sum(second, axis=1)
+        return [ops.sum(term, axis=1) for term in terms(*arrays)]
     _, rows, channels = arrays[0].shape
     chunks = [ops.reshape(x, (-1, rows // chunk_size, chunk_size, channels)) for x in arrays]
     rows_of = (ops.unstack(x, axis=2) for x in chunks)
     parts = [terms(*at_row) for at_row in zip(*rows_of, strict=True)]
-    first, second = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
+    sums = [sum(part[1:], part[0]) for part in zip(*parts, strict=True)]
     if len(arrays) == 1 or channels > MAX_COMPLEX_CHANNELS:
-        return ops.sum(first, axis=1), ops.sum(second, axis=1)
+        return [ops.sum(each, axis=1) for each in sums]
     # XLA would read the arrays for each of two sums, but a complex number is one. Only gradients
     # read two arrays: forward passes are also converted for LiteRT, which has no complex numbers.
-    both = ops.sum(_complex(first, second), axis=1)
-    return ops.real(both), ops.imag(both)
+    both = ops.sum(_complex(*sums), axis=1)
+    return [ops.real(both), ops.imag(both)]
 
 
 def _complex(real, imaginary):

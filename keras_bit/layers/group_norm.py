@@ -10,6 +10,8 @@ from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.core.saving import register
 from keras_bit.layers.fusion import fused, row_sums, wide_dtype, with_control_dependency
 
+SAMPLED_PIXELS = 16
+
 
 def choose_groups(channels: int, most: int = 32) -> int:
     """Returns the number of groups for a layer of `channels` channels.
@@ -70,59 +72,64 @@ def _with_torch(x, gamma, beta, groups, epsilon, relu):
 
 @fused
 def _forward(x, gamma, beta, *, groups, epsilon, relu):
-    """The normalized map, and the groups' means and rstds (batch, groups, 1)."""
+    """The normalized map, and the groups' centers, means and rstds (batch, groups, 1).
+
+    Means are those of the values less the center, which is near the mean.
+    """
     pixels = _flatten(x)
-    count = ops.cast(ops.shape(pixels)[1], gamma.dtype)
-    # Moments about some value of the channel itself: one pass, and no loss of digits where the
-    # mean is much larger than the deviation.
-    middle = ops.shape(pixels)[1] // 2
-    shift = ops.cast(pixels[:, middle : middle + 1], gamma.dtype)
+    # Moments about the mean of some pixels of the channel: one pass, and no loss of digits where
+    # the mean is much larger than the deviation.
+    shift = _sampled_mean(pixels, gamma.dtype)
 
     def powers(pixels):
         deviation = ops.cast(pixels, gamma.dtype) - shift
         return deviation, ops.square(deviation)
 
+    count = ops.cast(ops.shape(pixels)[1], gamma.dtype)
     first, second = (total / count for total in row_sums(powers, pixels))
     variances = ops.maximum(second - ops.square(first), 0.0)
+    shifts = _grouped(shift[:, 0], groups)
+    center = ops.sum(shifts, -1, keepdims=True) / shifts.shape[-1]
     mean, variance = _group_moments(
-        *(_grouped(values, groups) for values in (first + shift[:, 0], variances))
+        _grouped(first, groups) + (shifts - center), _grouped(variances, groups)
     )
-    rstd = ops.rsqrt(variance + epsilon)
-    scale, offset = _scale_and_offset(gamma, beta, mean, rstd)
-    outputs = ops.cast(pixels, gamma.dtype) * scale + offset
+    statistics = center, mean, ops.rsqrt(variance + epsilon)
+    centers, scale, offset = _per_channel_terms(gamma, beta, *statistics)
+    outputs = (ops.cast(pixels, gamma.dtype) - centers) * scale + offset
     outputs = ops.relu(outputs) if relu else outputs
-    return _unflatten(ops.cast(outputs, x.dtype), x), mean, rstd
+    return _unflatten(ops.cast(outputs, x.dtype), x), *statistics
 
 
 @fused
-def _backward(x, upstream, gamma, beta, mean, rstd, *, groups, relu):
+def _backward(x, upstream, gamma, beta, center, mean, rstd, *, groups, relu):
     """The gradients of `x`, `gamma` and `beta`."""
     pixels, upstream = _flatten(x), _flatten(upstream)
-    scale, offset = _scale_and_offset(gamma, beta, mean, rstd)
-    means = _per_channel(mean, gamma)
+    centers, scale, offset = _per_channel_terms(gamma, beta, center, mean, rstd)
 
-    def before_relu(pixels, upstream):
+    def deviation_and_upstream(pixels, upstream):
+        """Deviations from the centers, and the upstream gradients before the ReLU."""
+        deviation = ops.cast(pixels, gamma.dtype) - centers
         upstream = ops.cast(upstream, gamma.dtype)
-        if not relu:
-            return upstream
-        positive = ops.cast(pixels, gamma.dtype) * scale + offset > 0
-        return ops.where(positive, upstream, ops.zeros_like(upstream))
+        if relu:
+            positive = deviation * scale + offset > 0
+            upstream = ops.where(positive, upstream, ops.zeros_like(upstream))
+        return deviation, upstream
 
     def terms(pixels, upstream):
-        upstream = before_relu(pixels, upstream)
-        return upstream, upstream * (ops.cast(pixels, gamma.dtype) - means)
+        deviation, upstream = deviation_and_upstream(pixels, upstream)
+        return upstream, upstream * deviation
 
-    grad_beta, grad_gamma = (_grouped(t, groups) for t in row_sums(terms, pixels, upstream))
-    grad_gamma = grad_gamma * rstd
+    grad_beta, grad_scale = (_grouped(t, groups) for t in row_sums(terms, pixels, upstream))
+    grad_gamma = (grad_scale - mean * grad_beta) * rstd
     # Through the mean and the variance each value changes all others of its group.
     grouped_gamma = ops.reshape(gamma, (groups, -1))
     size = ops.cast(ops.shape(pixels)[1] * grouped_gamma.shape[1], gamma.dtype)
     share = rstd / size
     slope = share * rstd * ops.sum(grouped_gamma * grad_gamma, -1, keepdims=True)
     constant = share * ops.sum(grouped_gamma * grad_beta, -1, keepdims=True)
-    deviation = ops.cast(pixels, gamma.dtype) - means
-    grad_x = before_relu(pixels, upstream) * scale - deviation * _per_channel(slope, gamma)
-    grad_x = ops.cast(grad_x - _per_channel(constant, gamma), x.dtype)
+    deviation, upstream = deviation_and_upstream(pixels, upstream)
+    grad_x = upstream * scale - deviation * _per_channel(slope, gamma)
+    grad_x = ops.cast(grad_x - _per_channel(constant - mean * slope, gamma), x.dtype)
     grad_gamma, grad_beta = (
         ops.reshape(ops.sum(values, axis=0), gamma.shape) for values in (grad_gamma, grad_beta)
     )
@@ -159,10 +166,22 @@ def _per_channel(values, gamma):
     return ops.reshape(spread, (-1, 1, channels))
 
 
-def _scale_and_offset(gamma, beta, mean, rstd):
-    """What the values of each channel are multiplied by, and what is then added."""
+def _sampled_mean(pixels, dtype):
+    """The mean of some pixels of each channel (batch, 1, channels)."""
+    count = pixels.shape[1]
+    if count is None:
+        sample = pixels[:, :SAMPLED_PIXELS]
+    else:
+        step = max(1, count // SAMPLED_PIXELS)
+        sample = pixels[:, step // 2 :: step]
+    total = ops.sum(ops.cast(sample, dtype), axis=1, keepdims=True)
+    return total / ops.cast(ops.shape(sample)[1], dtype)
+
+
+def _per_channel_terms(gamma, beta, center, mean, rstd):
+    """What is subtracted from each channel's values, then multiplied by, then added."""
     scale = gamma * _per_channel(rstd, gamma)
-    return scale, beta - _per_channel(mean, gamma) * scale
+    return _per_channel(center, gamma), scale, beta - _per_channel(mean, gamma) * scale
 
 
 def _group_moments(means, variances):

@@ -333,7 +333,10 @@ def test_fold_is_equal_and_standardizes_no_more(rng, randomize, reload_model):
     randomize(backbone)
     images = 255 * images_of(rng)
     folded = backbone.fold()
-    np.testing.assert_allclose(as_numpy(folded(images)), as_numpy(backbone(images)), rtol=1e-5)
+    # Folded kernels are rounded once, from float64; the others are off by some 1e-6.
+    np.testing.assert_allclose(
+        as_numpy(folded(images)), as_numpy(backbone(images)), rtol=1e-5, atol=2e-5
+    )
     assert folded.trainable_weights == [] and len(folded.weights) == len(backbone.weights)
     convs = list(convs_of(folded))
     assert len(convs) == sum(name.endswith("kernel") for name in folded.named_weights())

@@ -60,10 +60,39 @@ def test_constant_kernel_gives_zero_not_nan():
     np.testing.assert_array_equal(as_numpy(layer(np.ones((1, 4, 4, 3), "float32"))), 0.0)
 
 
-def test_holds_where_the_mean_is_much_larger_than_the_deviation(rng):
-    kernel = (1 + 1e-3 * rng.normal(size=(3, 3, 64, 8))).astype("float32")
-    found = as_numpy(standardize_kernel(ops.convert_to_tensor(kernel)))
-    np.testing.assert_allclose(found, oracle.standardize(kernel), atol=5e-4)
+@pytest.mark.parametrize("mean", [0, 1, 100])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_channels_are_not_moved_as_a_whole(rng, mean, compiled):
+    # Of R50x3, whose 13,824 inputs are positive: they add up what all values of a channel have in
+    # common, to this many times as much, while the outputs themselves grow with the root.
+    kernel = rng.normal(mean, 1, (3, 3, 1536, 8)).astype("float32")
+    found = standardized(kernel, compiled)
+    expected = oracle.standardize(kernel)
+    moved = np.mean(found - expected, (0, 1, 2)) * np.sqrt(kernel[..., 0].size)
+    # Float32 rounds to 6e-8; sums of 1,728 chunks of 8 rows are off by some of that.
+    np.testing.assert_allclose(moved, 0, atol=5e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def standardized(kernel, compiled):
+    standardize = standardize_kernel
+    if compiled and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        standardize = tf.function(standardize_kernel, autograph=False)
+    if compiled and keras.backend.backend() == "jax":
+        import jax
+
+        standardize = jax.jit(standardize_kernel)
+    return as_numpy(standardize(ops.convert_to_tensor(kernel)))
+
+
+def test_the_effective_kernel_is_that_of_float64(rng):
+    layer = StandardizedConv2D(8, 3)
+    layer.build((None, 4, 4, 512))
+    layer.kernel.assign(rng.normal(1, 0.01, layer.kernel.shape))
+    expected = oracle.standardize(as_numpy(layer.kernel)).astype("float32")
+    np.testing.assert_array_max_ulp(layer.effective_kernel(), expected, maxulp=1)
 
 
 def test_unstandardized_uses_the_kernel_as_it_is(rng):
