@@ -77,34 +77,30 @@ def _forward(x, gamma, beta, *, groups, epsilon, relu):
     Means are those of the values less the center, which is near the mean.
     """
     pixels = _flatten(x)
-    # Moments about the mean of some pixels of the channel: one pass, and no loss of digits where
-    # the mean is much larger than the deviation.
-    shift = _sampled_mean(pixels, gamma.dtype)
+    # Moments about the mean of some pixels: one pass, and no loss of digits where the mean is much
+    # larger than the deviation.
+    center = _sampled_mean(pixels, groups, gamma.dtype)
+    centers = _per_channel(center, gamma)
 
     def powers(pixels):
-        deviation = ops.cast(pixels, gamma.dtype) - shift
+        deviation = ops.cast(pixels, gamma.dtype) - centers
         return deviation, ops.square(deviation)
 
-    count = ops.cast(ops.shape(pixels)[1], gamma.dtype)
-    first, second = (total / count for total in row_sums(powers, pixels))
-    variances = ops.maximum(second - ops.square(first), 0.0)
-    shifts = _grouped(shift[:, 0], groups)
-    center = ops.sum(shifts, -1, keepdims=True) / shifts.shape[-1]
-    mean, variance = _group_moments(
-        _grouped(first, groups) + (shifts - center), _grouped(variances, groups)
-    )
-    statistics = center, mean, ops.rsqrt(variance + epsilon)
-    centers, scale, offset = _per_channel_terms(gamma, beta, *statistics)
+    mean, square = (_group_mean(total, pixels, groups) for total in row_sums(powers, pixels))
+    variance = ops.maximum(square - ops.square(mean), 0.0)
+    rstd = ops.rsqrt(variance + epsilon)
+    scale, offset = _scale_and_offset(gamma, beta, mean, rstd)
     outputs = (ops.cast(pixels, gamma.dtype) - centers) * scale + offset
     outputs = ops.relu(outputs) if relu else outputs
-    return _unflatten(ops.cast(outputs, x.dtype), x), *statistics
+    return _unflatten(ops.cast(outputs, x.dtype), x), center, mean, rstd
 
 
 @fused
 def _backward(x, upstream, gamma, beta, center, mean, rstd, *, groups, relu):
     """The gradients of `x`, `gamma` and `beta`."""
     pixels, upstream = _flatten(x), _flatten(upstream)
-    centers, scale, offset = _per_channel_terms(gamma, beta, center, mean, rstd)
+    centers = _per_channel(center, gamma)
+    scale, offset = _scale_and_offset(gamma, beta, mean, rstd)
 
     def deviation_and_upstream(pixels, upstream):
         """Deviations from the centers, and the upstream gradients before the ReLU."""
@@ -166,39 +162,37 @@ def _per_channel(values, gamma):
     return ops.reshape(spread, (-1, 1, channels))
 
 
-def _sampled_mean(pixels, dtype):
-    """The mean of some pixels of each channel (batch, 1, channels)."""
+def _sampled_mean(pixels, groups, dtype):
+    """The mean of some pixels of each group (batch, groups, 1)."""
     count = pixels.shape[1]
     if count is None:
         sample = pixels[:, :SAMPLED_PIXELS]
     else:
         step = max(1, count // SAMPLED_PIXELS)
         sample = pixels[:, step // 2 :: step]
-    total = ops.sum(ops.cast(sample, dtype), axis=1, keepdims=True)
-    return total / ops.cast(ops.shape(sample)[1], dtype)
+    return _group_mean(ops.sum(ops.cast(sample, dtype), axis=1), sample, groups)
 
 
-def _per_channel_terms(gamma, beta, center, mean, rstd):
-    """What is subtracted from each channel's values, then multiplied by, then added."""
+def _group_mean(totals, pixels, groups):
+    """Means of groups (batch, groups, 1), from the sums of all pixels (batch, channels)."""
+    grouped = _grouped(totals, groups)
+    size = ops.cast(ops.shape(pixels)[1] * grouped.shape[-1], totals.dtype)
+    return ops.sum(grouped, axis=-1, keepdims=True) / size
+
+
+def _scale_and_offset(gamma, beta, mean, rstd):
+    """What the deviations of each channel are multiplied by, and what is then added."""
     scale = gamma * _per_channel(rstd, gamma)
-    return _per_channel(center, gamma), scale, beta - _per_channel(mean, gamma) * scale
-
-
-def _group_moments(means, variances):
-    """Mean and variance of groups, from those of their channels: (batch, groups, channels)."""
-    between, mean = ops.moments(means, axes=-1, keepdims=True)[::-1]
-    # Not `ops.mean`, which computes in float32 on JAX even where the values are float64.
-    within = ops.moments(variances, axes=-1, keepdims=True)[0]
-    return mean, within + between
+    return scale, beta - _per_channel(mean, gamma) * scale
 
 
 @register
 class GroupNorm(keras.layers.Layer):
     """Group normalization (Wu & He 2018, arXiv 1803.08494), then an activation.
 
-    Computes what `keras.layers.GroupNormalization` computes. Moments are taken per channel and
-    only then folded into groups, so that the feature map is never reshaped, and normalization,
-    scale and offset become a single multiplication and addition. Statistics are in float32
+    Computes what `keras.layers.GroupNormalization` computes. Sums are taken per channel and only
+    then folded into groups, so that the feature map is never reshaped, and normalization, scale
+    and offset become a subtraction, a multiplication and an addition. Statistics are in float32
     under every precision policy.
 
     Args:

@@ -186,10 +186,10 @@ class StandardizedConv2D(keras.layers.Layer):
         kernel = ops.convert_to_numpy(self.kernel)
         if not self.standardize:
             return kernel
-        wide = kernel.astype("float64")
-        centered = wide - wide.mean((0, 1, 2))
-        rstd = 1 / np.sqrt(np.square(centered).mean((0, 1, 2)) + self.epsilon)
-        return (centered * rstd).astype(kernel.dtype)
+        wide = kernel.astype("float64").reshape(-1, self.filters)
+        wide -= wide.mean(axis=0)
+        wide /= np.sqrt(np.einsum("io,io->o", wide, wide) / len(wide) + self.epsilon)
+        return wide.astype(kernel.dtype).reshape(kernel.shape)
 
     def call(self, inputs: Any) -> Any:
         kernel = ops.convert_to_tensor(self.kernel)
