@@ -6,6 +6,7 @@ measurement is a process of its own, which gets what to measure as JSON.
 """
 
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -94,7 +95,7 @@ def our_name(name):
         prefix = f"{path[1]}/{path[2]}/{part}/"
     else:
         prefix = "root_block/" if path == ["root"] else ""
-    if layer in ("downsample",) or layer.startswith("conv"):
+    if layer == "downsample" or layer.startswith("conv"):
         return f"{prefix}standardized_conv2d/kernel"
     return f"{prefix}group_norm/{'gamma' if kind == 'weight' else 'beta'}"
 
@@ -157,7 +158,5 @@ if __name__ == "__main__":
         np.savez(spec["path"], **function(spec["network"], spec["form"]))
         print("{}")
     else:
-        import os
-
         os.environ[AUTHORS] = sys.argv[1]
         print_table(sys.argv[2:] or NETWORKS)
