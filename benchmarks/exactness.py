@@ -13,11 +13,11 @@ import tempfile
 
 import numpy as np
 
-from benchmarks.cases import Case
+from benchmarks.cases import NAMES, Case
 from benchmarks.contenders import AUTHORS
 from benchmarks.processes import measure
 
-UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+UNITS = {name: units for units, name in NAMES.items()}
 NETWORKS = ("R50x1", "R101x1", "R50x3", "R101x3", "R152x2", "R152x4")
 WITHOUT_GRADIENTS = ("R152x4",)  # whose float64 arrays would take 30 GB
 EDGE, IMAGES = 64, 2
@@ -26,8 +26,8 @@ PARTS = {"1": "a", "2": "b", "3": "c"}
 
 
 def case_of(network):
-    depth, width = map(int, network[1:].split("x"))
-    return Case(UNITS[depth], EDGE, IMAGES, width)
+    depth, width = network.split("x")
+    return Case(UNITS[depth], EDGE, IMAGES, int(width))
 
 
 def make_inputs(case):

@@ -255,7 +255,7 @@ class ImageDataset:
         """An `ImageDataset` over a `tf.data.Dataset` of pairs `(image, label)`.
 
         The data set is read once here, for sizes, labels and a hash of every image and its label,
-        and again by `map`, as a stream: no image is held in memory. It may shuffle anew each time.
+        and again by `map`, as a stream: no image is held in memory. It may shuffle again each time.
         Images are told, ordered and named by their hashes, so that the split into training and test
         images depends on the images and `seed` only. But it must yield the same images whenever it
         is read: leave out random augmentation (the rule augments), `repeat` and MixUp.

@@ -226,7 +226,7 @@ def draw_class_scores(path: str | os.PathLike, evaluation: Evaluation) -> None:
     """Writes the F1 and the average precision of each class to the PNG `path`, the worst first.
 
     Of images with several labels each. Of more than 60 classes these are the worst; classes
-    without images are left out.
+    without images are omitted.
     """
     present = [scores for scores in evaluation.worst_classes() if scores.support]
     scores = present[:MOST_BARS]
