@@ -13,6 +13,11 @@ ON_TORCH = keras.backend.backend() == "torch"
 not_on_torch = pytest.mark.skipif(ON_TORCH, reason="Keras on PyTorch runs single, eager steps")
 
 
+def exhaustive(*values):
+    """A case of `parametrize` that only `-m slow` runs, and not `.ci/run`."""
+    return pytest.param(*values, marks=pytest.mark.exhaustive)
+
+
 def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So it is in a shell's background jobs, and in the processes that tests want to interrupt.
@@ -24,6 +29,19 @@ def pytest_configure(config):
         device = tf.config.list_physical_devices("CPU")[0]
         two = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(device, two)
+        _switch_autotune_off(tf)
+
+
+def _switch_autotune_off(tf):
+    """Deletes iterators at once, also those that Keras makes; see `keras_bit/data/tf_batches.py`.
+
+    They are deleted in other tests than those that made them, one in ten after half a minute.
+    """
+    from tensorflow.python.data.ops.dataset_ops import DatasetV2
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    DatasetV2._apply_debug_options = lambda dataset: dataset.with_options(options)
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +57,23 @@ def fresh_keras():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+def leave_pictures_white(patch):
+    """Makes pictures of one pixel: to draw those of a report takes a third of a short run."""
+    from PIL import Image
+
+    white = Image.new("RGB", (1, 1), "white")
+    patch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda figure, path, **_: white.save(path, "PNG")
+    )
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    with pytest.MonkeyPatch.context() as patch:
+        leave_pictures_white(patch)
+        yield
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from keras_bit.layers.group_norm import choose_groups
 from tests import oracle
 from tests.backends import NETWORKS, compute, differences, make_backbone, make_images
 from tests.conftest import as_numpy
-from tests.processes import run_python
+from tests.processes import FAST_COMPILING, run_python
 
 DTYPES = {"jax": ["float32"], "torch": ["float32", "float64"]}
 # 14 normalized layers, each of which rounds its sums to 2**-24 (6e-8) of their size or a few times
@@ -23,7 +23,8 @@ def test_features_and_gradients_agree(tmp_path):
     pytest.importorskip("torch")
     for backend, dtypes in DTYPES.items():
         arguments = ("-m", "tests.backends", "small", tmp_path, *dtypes)
-        done = run_python(*arguments, KERAS_BACKEND=backend, OMP_NUM_THREADS="1")
+        environment = {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
+        done = run_python(*arguments, **environment, XLA_FLAGS=FAST_COMPILING)
         assert done.returncode == 0, done.stderr
     exact, found = compute("small", "float64"), {"tensorflow": compute("small", "float32")}
     for path in tmp_path.iterdir():

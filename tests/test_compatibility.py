@@ -3,7 +3,6 @@ class that can be saved, the outputs that it gave, and a run folder.
 """
 
 import json
-import pathlib
 
 import keras
 import numpy as np
@@ -13,8 +12,7 @@ import keras_bit
 from keras_bit.hyperrule import SGD
 from tests.conftest import as_numpy
 from tests.processes import run_python
-
-SAVED = pathlib.Path(__file__).parent / "saved"
+from tests.saved_files import SAVED, needs_their_keras
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +21,7 @@ def outputs():
         return dict(arrays)
 
 
+@needs_their_keras
 @pytest.mark.parametrize("name", ["classifier", "sequential", "layers", "root_block"])
 def test_saved_models_give_their_outputs(name, outputs):
     model = keras.models.load_model(SAVED / f"{name}.keras")
@@ -31,6 +30,7 @@ def test_saved_models_give_their_outputs(name, outputs):
     np.testing.assert_allclose(found, outputs[f"{name}/y0"], rtol=1e-4, atol=1e-5)
 
 
+@needs_their_keras
 def test_a_saved_classifier_trains_on():
     model = keras.models.load_model(SAVED / "classifier.keras")
     assert isinstance(model, keras_bit.BiTClassifier)
@@ -52,6 +52,7 @@ def test_mixup_keeps_its_seed():
     assert isinstance(layer, keras_bit.MixUp) and (layer.alpha, layer.seed) == (0.4, 2)
 
 
+@needs_their_keras
 @pytest.mark.tensorflow
 def test_predict_takes_the_run_folder():
     # In a process of its own, where nothing has registered the classes of the model.

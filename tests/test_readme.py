@@ -26,7 +26,7 @@ def test_the_examples_run(code, tmp_path, monkeypatch):
             rows.append(f"photos/{label}/{number}.png,{label}|{('even', 'odd')[number % 2]}")
     (tmp_path / "photos.csv").write_text("\n".join(rows))
 
-    def small(name, **options):
+    def small(name, load_weights=True, **options):
         return keras_bit.BiTBackbone(depth=(1, 1, 1, 1), width=0.125, **options)
 
     class ShortRule(keras_bit.HyperRule):

@@ -1,7 +1,6 @@
 """A callback that saves all that a run needs to resume exactly where it was."""
 
 import os
-import pathlib
 import sys
 import time
 from collections.abc import Sequence
@@ -11,27 +10,28 @@ import keras
 
 from keras_bit.checkpoints.environment import environment, restore_random_state
 from keras_bit.checkpoints.files import BackgroundWriter, Saved, newest_checkpoint
+from keras_bit.checkpoints.interval import EVERY_SECONDS, SaveInterval
 from keras_bit.checkpoints.settings import (
     as_json,
     check_epochs,
     check_same_start,
     differences,
+    fit_settings,
     list_differences,
     refuse,
-    without_names,
 )
 from keras_bit.checkpoints.signals import StopSignals
-from keras_bit.checkpoints.state import plain_state, restore_state, state_of
+from keras_bit.checkpoints.state import plain_state, restore_states, states_of
 from keras_bit.checkpoints.variables import Metrics, arrays_of, assign, named_arrays
 from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.core.distribution import processes
-from keras_bit.core.text import announce
-from keras_bit.core.warn import warn_caller
-from keras_bit.hyperrule.callback import as_callbacks
-from keras_bit.hyperrule.keras_internals import (
+from keras_bit.core.files import check_folder_name
+from keras_bit.core.keras_internals import (
     SkippedSteps,
+    accumulation_steps,
     batches_of_call,
     build_from_batch,
+    build_optimizer,
     end_skipping,
     inner_optimizer,
     is_between_updates,
@@ -39,10 +39,9 @@ from keras_bit.hyperrule.keras_internals import (
     start_at_epoch,
     updates_of,
 )
-
-EVERY_SECONDS = 60.0
-# Of the time that a save holds training up, so that saves take at most 5 % of it.
-PAUSE = 20
+from keras_bit.core.text import announce
+from keras_bit.core.warn import warn_caller
+from keras_bit.hyperrule.callback import as_callbacks
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -111,6 +110,7 @@ class Checkpoint(keras.callbacks.Callback):
     Raises:
         ValueError: If an argument is out of range; from `fit`, if the checkpoint is that of
             another model or other settings, or the model has not been built.
+        NotADirectoryError: If `folder` is a file.
 
     Warns where a save fails (a full disk, say), and training continues; where a checkpoint is
     damaged; and where `fit` resumes after the first epoch though `initial_step` was not asked for.
@@ -128,9 +128,7 @@ class Checkpoint(keras.callbacks.Callback):
         verbose: bool | int | str = True,
     ) -> None:
         super().__init__()
-        if not os.fspath(folder):
-            raise ValueError(f"`folder` must name a folder. Received: folder={folder!r}")
-        self.folder = pathlib.Path(folder)
+        self.folder = check_folder_name(folder, "folder")
         self.every = None if every is None else check_integer("every", every, minimum=1)
         self.keep = check_integer("keep", keep, minimum=1)
         self.every_seconds = check_positive_number("every_seconds", every_seconds)
@@ -144,7 +142,9 @@ class Checkpoint(keras.callbacks.Callback):
         self._resumed: Saved | None = None  # until its first epoch begins
         self._signals: Any = None
         self._writer: Any = None
+        self._interval: Any = None
         self._optimizer: Any = None
+        self._fit: dict[str, Any] = {}  # what of it must be the same when the run resumes
         self._begun_with: list[dict[str, Any]] = []  # the callbacks' attributes
         self._epoch = 0
         self._batch = 0  # of the epoch, the next
@@ -152,7 +152,6 @@ class Checkpoint(keras.callbacks.Callback):
         self._is_in_step = False
         self._at_end_of_steps: Metrics | None = None
         self._random_state: list[Any] = []  # to restore where the steps that are done end
-        self._last_save = (0, 0.0)  # after how many batches, and when
 
     @property
     def initial_step(self) -> int:
@@ -162,8 +161,10 @@ class Checkpoint(keras.callbacks.Callback):
         return saved.content["batches_before"] // saved.content["accumulation"] if saved else 0
 
     def find(self) -> Saved | None:
-        """Returns the newest undamaged checkpoint in the folder, looked for once."""
+        """Returns the newest undamaged checkpoint in the folder, looked for once before `fit`."""
         if not self._is_searched:
+            if self._writer is not None:
+                self._writer.wait()
             self._found, self._is_searched = newest_checkpoint(self.folder), True
         return self._found
 
@@ -174,14 +175,16 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         model = self.model
+        if self._signals is not None:  # of a `fit` that has failed
+            self.close()
         self._optimizer = inner_optimizer(model)
         if not model.built:
             raise ValueError(
                 "`Checkpoint` needs a model that has been built before `fit`. Received: "
                 f"{model.name}. Give it a keras.Input, or call it on a batch."
             )
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+        build_optimizer(model)
+        self._fit = fit_settings(model, self.params.get("steps"), self.callbacks)
         self._epoch = self._batch = self._batches_before = 0
         self._is_in_step, self._at_end_of_steps, self._begun_with = False, None, []
         self._resumed = self.find()
@@ -190,17 +193,18 @@ class Checkpoint(keras.callbacks.Callback):
         self._random_state = arrays_of(self._resumed, "random") if self._resumed else []
         if self._resumed:
             self._resume(self._resumed)
-        self._last_save = (self._batches_before + self._batch, time.monotonic())
+        self._interval = SaveInterval(self.every, self.every_seconds, self._batches_of_run)
         self._writer = BackgroundWriter(self.folder, self.keep)
         self._signals = StopSignals(model)
         self._signals.install()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
+        start_at_epoch(self._model, None)  # Should this `fit` fail, the next begins as it is told.
         self._restore_beside()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        if not skipped_steps(self._model):  # not `self.model`: see `_save_if_due`
+        if not skipped_steps(self._model):  # not `self.model`, which would update them
             self._batch, self._is_in_step = batch, False
             restore_random_state(self._random_state)
             self._save_if_due()
@@ -227,9 +231,9 @@ class Checkpoint(keras.callbacks.Callback):
         self._epoch, self._batch, self._at_end_of_steps = epoch + 1, 0, None
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        if self._resumed:  # The run had come to its end before.
-            self._restore_beside()
-        else:
+        has_trained = self._resumed is None
+        self._restore_beside()
+        if has_trained:
             self._save(is_complete=bool(self.model.stop_training))
         self.close()
 
@@ -248,7 +252,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Restores what must be there before the first epoch begins."""
         content, model = saved.content, self.model
         self.check_settings()
-        refuse(saved.path, differences(content["fit"], self._fit_settings()))
+        refuse(saved.path, differences(content["fit"], self._fit))
         assign(model.variables, "model", saved)
         assign(model.optimizer.variables, "optimizer", saved)
         self._epoch, self._batch = content["epoch"], content["batch"]
@@ -287,33 +291,25 @@ class Checkpoint(keras.callbacks.Callback):
         if not self._begun_with:
             self._begun_with = [plain_state(callback) for callback in self.callbacks]
         saved, self._resumed = self._resumed, None
+        self._forget_found()
         if saved is None:
             return
         content = saved.content
         history = self.model.history
         history.epoch = list(content["history_epochs"])
         history.history = {name: list(values) for name, values in content["history"].items()}
-        for i, callback in enumerate(self.callbacks):
-            restore_state(callback, content["callbacks"][i], saved.arrays, f"callbacks/{i}")
+        restore_states(self.callbacks, content["callbacks"], saved.arrays)
         metrics = self.model.metrics_variables
         if self._batch and len(metrics) == len(arrays_of(saved, "metrics")):  # else not built yet
             assign(metrics, "metrics", saved)
 
     @property
-    def _accumulation(self):
-        return getattr(self._optimizer, "gradient_accumulation_steps", None) or 1
+    def _batches_of_run(self):
+        return self._batches_before + self._batch
 
-    def _fit_settings(self):
-        """What of `fit` must be the same when the run resumes."""
-        optimizer = keras.saving.serialize_keras_object(self.model.optimizer)
-        return as_json(
-            {
-                "optimizer": without_names(optimizer),
-                "steps_per_epoch": self.params.get("steps"),
-                "steps_per_execution": self.model.steps_per_execution,
-                "callbacks": [type(callback).__name__ for callback in self.callbacks],
-            }
-        )
+    @property
+    def _accumulation(self):
+        return accumulation_steps(self._optimizer)
 
     def _finish_steps(self):
         """Counts the last call of the epoch; one that found no more data counts as well."""
@@ -325,43 +321,43 @@ class Checkpoint(keras.callbacks.Callback):
     def _save_if_due(self):
         """Saves between two updates where it is time to, and heeds a signal."""
         asked = self._signals.ask_to_stop()
-        # `self.model` brings the variables up to date on JAX, those of the optimizer as well.
-        if (asked or self._is_due()) and is_between_updates(inner_optimizer(self.model)):
+        if (asked or self._is_due()) and is_between_updates(self._updated_optimizer()):
             self._save(is_complete=False)
             if asked:
                 self._stop()
 
+    def _updated_optimizer(self):
+        """The optimizer: on JAX `self.model` brings all variables up to date."""
+        return inner_optimizer(self.model)
+
     def _is_due(self):
-        if not self._writer.is_idle():
-            return False
-        batches, seconds = self._last_save
-        updates = (self._batches_before + self._batch - batches) / self._accumulation
-        if self.every is not None:
-            return updates >= self.every
-        wanted = self.every_seconds if self._batch else 0.0  # an epoch's end is worth a save
-        pause = max(wanted, PAUSE * self._writer.seconds)
-        return updates > 0 and time.monotonic() - seconds >= pause
+        counts = self._batches_of_run, self._accumulation, self._batch > 0
+        return self._writer.is_idle() and self._interval.is_due(*counts)
 
     def _save(self, is_complete):
         if processes().index > 0:
             return  # The first process has all of it.
         started = time.monotonic()
-        model, history = self.model, self.model.history
+        model = self.model
         # At an epoch's first step they are reset, and TensorFlow may not have built them.
         metrics = self._at_end_of_steps or (Metrics.of(model) if self._batch else Metrics())
+        states, arrays_of_callbacks = states_of(self.callbacks, self._begun_with)
         arrays = {
             **named_arrays(model.variables, "model"),
             **named_arrays(model.optimizer.variables, "optimizer"),
             **metrics.arrays,
+            **arrays_of_callbacks,
         }
-        states = []
-        for i, callback in enumerate(self.callbacks):
-            state, more = state_of(callback, self._begun_with[i], f"callbacks/{i}")
-            states.append(state)
-            arrays.update(more)
+        self._writer.write(arrays, self._content(metrics.logs, states, is_complete))
+        self._forget_found()
+        self._interval.end_save(self._batches_of_run, started)
+
+    def _content(self, logs, states, is_complete):
+        """All of a checkpoint that is no array; `states` are those of the callbacks."""
+        history = self.model.history
         content = {
             "settings": self.settings,
-            "fit": self._fit_settings(),
+            "fit": self._fit,
             "environment": environment(),
             "epoch": self._epoch,
             "batch": self._batch,
@@ -369,23 +365,23 @@ class Checkpoint(keras.callbacks.Callback):
             "accumulation": self._accumulation,
             "update": updates_of(self._optimizer),
             "is_complete": is_complete,
-            "logs": metrics.logs,
+            "logs": logs,
             "history": history.history,
             "history_epochs": history.epoch,
             "callbacks": states,
         }
-        self._writer.write(arrays, as_json(content))
-        self._last_save = (self._batches_before + self._batch, time.monotonic())
-        self._writer.seconds = time.monotonic() - started
+        return as_json(content, "history")
 
     def _stop(self):
         """Ends the program as the signal asked, when the checkpoint lies on the disk."""
-        signals, update = self._signals, updates_of(self._optimizer)
+        signals, update = self._signals, updates_of(self._updated_optimizer())
+        is_skipping = skipped_steps(self.model) > 0
         self._end()
         self._signals = None
-        if self.verbose:
-            where = f"The same call resumes there, from {self.folder}." * bool(self._writer.path)
-            print(f"Stopped after update {update:,} by {signals.name}. {where}", flush=True)
+        message = f"Stopped after update {update:,} by {signals.name}."
+        if is_skipping or self._writer.path:
+            message += f" The same call resumes there, from {self.folder}."
+        announce(message, self.verbose)
         signals.act()
 
     def _end(self):
@@ -393,4 +389,9 @@ class Checkpoint(keras.callbacks.Callback):
         if self._writer is not None:
             self._writer.close()
             start_at_epoch(self.model, None)
-        self._found, self._is_searched = None, False  # for another `fit`
+            end_skipping(self.model)
+        self._forget_found()
+
+    def _forget_found(self):
+        """Lets `find` look again: another `fit` resumes from what is there then."""
+        self._found, self._is_searched = None, False

@@ -10,17 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_bit.core.files import (
-    check_room,
-    checksum,
-    json_checksum,
-    read_json,
-    sync,
-    wrap_read_errors,
-)
+from keras_bit.core.file_faults import wrap_read_errors
+from keras_bit.core.files import check_room, checksum, json_checksum, read_json, sync
 from keras_bit.core.warn import warn_caller
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ARRAYS_FILE = "arrays.safetensors"
 MANIFEST_FILE = "manifest.json"
 _PREFIX = "checkpoint-"
@@ -70,12 +64,10 @@ class BackgroundWriter:
 
     Attributes:
         path: The last that was written, or `None`.
-        seconds: How long the last one held the caller up, who states it.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int) -> None:
         self.path: pathlib.Path | None = None
-        self.seconds = 0.0
         self._folder = folder
         self._keep = keep
         self._pool = concurrent.futures.ThreadPoolExecutor(1)
@@ -121,7 +113,9 @@ def read_checkpoint(path: pathlib.Path) -> Saved:
     with wrap_read_errors(path, "A run resumes from an undamaged checkpoint", advice=""):
         manifest = read_json(path / MANIFEST_FILE)
         if manifest["format"] != FORMAT_VERSION:
-            raise ValueError(f"format {manifest['format']}, not {FORMAT_VERSION}")
+            raise ValueError(
+                f"format {manifest['format']}, of another version, not {FORMAT_VERSION}"
+            )
         if manifest.pop("crc32c") != json_checksum(manifest):
             raise ValueError(f"{MANIFEST_FILE} has another checksum than it states")
         for name, facts in manifest["files"].items():

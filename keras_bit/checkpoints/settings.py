@@ -2,9 +2,12 @@
 
 import json
 import pathlib
+import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_bit.core.distribution import gather
 from keras_bit.core.text import list_some
@@ -13,14 +16,44 @@ DIFFERENCES_NAMED = 5
 _ABSENT = "nothing"
 
 
-def as_json(content: Any) -> Any:
-    """Returns what `content` is when it comes back from JSON, NumPy's numbers as plain ones."""
+def as_json(content: Any, name: str = "settings") -> Any:
+    """Returns what `content` is when it comes back from JSON, arrays as lists of plain numbers.
+
+    Errors call it `name`.
+    """
     try:
-        return json.loads(json.dumps(content, default=lambda number: number.item()))
-    except (AttributeError, TypeError, ValueError) as error:
+        return json.loads(json.dumps(content, default=_plain))
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`settings` must hold what JSON can. Received: {content!r} ({error})"
+            f"`{name}` must hold what JSON can. Received: {reprlib.repr(content)} ({error})"
         ) from error
+
+
+def _plain(array):
+    plain = np.asarray(array).tolist()
+    if type(plain) is type(array):  # no array, but what NumPy keeps as an object
+        raise TypeError(f"an object of type {type(array).__name__}")
+    return plain
+
+
+def fit_settings(
+    model: keras.Model, steps: int | None, callbacks: Sequence[keras.callbacks.Callback]
+) -> dict[str, Any]:
+    """Returns what of a `fit` of `steps` an epoch must be the same when the run resumes."""
+    try:
+        optimizer = keras.saving.serialize_keras_object(model.optimizer)
+    except NotImplementedError as error:
+        raise ValueError(
+            "`Checkpoint` needs an optimizer whose settings can be saved. Received: "
+            f"{model.optimizer.name}. Give its schedule a `get_config`. (Keras: {error})"
+        ) from error
+    settings = {
+        "optimizer": without_names(optimizer),
+        "steps_per_epoch": steps,
+        "steps_per_execution": model.steps_per_execution,
+        "callbacks": [type(callback).__name__ for callback in callbacks],
+    }
+    return as_json(settings, "optimizer")
 
 
 def without_names(config: Any) -> Any:

@@ -3,8 +3,12 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
+import weakref
 from typing import Any
+
+import keras
 
 from keras_bit.core.distribution import processes
 
@@ -24,6 +28,7 @@ class StopSignals:
     def __init__(self, model: Any) -> None:
         self.received: int | None = None
         self._model = model
+        self._callbacks: Any = None  # of `fit`: a weak reference
         self._previous: dict[int, Any] = {}
         self._is_alone = processes().count == 1
         self._questions = 0
@@ -32,6 +37,10 @@ class StopSignals:
         """Notes signals from now on; those that are ignored stay so."""
         if threading.current_thread() is not threading.main_thread():
             return  # Python lets no other thread set them.
+        if frame := self._frame_of_fit(sys._getframe()):
+            callbacks = frame.f_locals.get("callbacks")
+            if isinstance(callbacks, keras.callbacks.CallbackList):  # else a `fit` of the user's
+                self._callbacks = weakref.ref(callbacks)
         # Of several processes each has JAX's own handler of SIGTERM.
         for number in (signal.SIGINT, signal.SIGTERM) if self._is_alone else (signal.SIGINT,):
             previous = signal.getsignal(number)
@@ -86,9 +95,16 @@ class StopSignals:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _is_in_fit(self, frame):
-        """Whether `fit` still runs: after an error in it nobody removes this."""
+        """Whether that `fit` still runs: after an error in it nobody removes this."""
+        frame = self._frame_of_fit(frame)
+        if frame is None or self._callbacks is None:
+            return frame is not None
+        callbacks = self._callbacks()
+        return callbacks is not None and frame.f_locals.get("callbacks") is callbacks
+
+    def _frame_of_fit(self, frame):
         while frame is not None:
             if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self._model:
-                return True
+                return frame
             frame = frame.f_back
-        return False
+        return None

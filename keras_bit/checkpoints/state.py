@@ -1,7 +1,7 @@
 """The state of callbacks: their numbers and their arrays."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,44 +25,52 @@ def plain_state(callback: keras.callbacks.Callback) -> dict[str, Any]:
     return {name: value for name, value in values.items() if isinstance(value, _PLAIN)}
 
 
-def state_of(
-    callback: keras.callbacks.Callback, begun_with: dict[str, Any], prefix: str
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns what has changed of a callback since training began, as JSON and arrays.
+def states_of(
+    callbacks: Sequence[keras.callbacks.Callback], begun_with: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Returns what has changed of callbacks since training began, as JSON and arrays.
 
-    The first are those of its `plain_state` that are not as in `begun_with`, and the lengths of
-    its lists of arrays; the second these arrays, by `prefix/attribute/index`.
+    The first are, for each callback, those of its `plain_state` that are not as in `begun_with`,
+    and the dtypes in its lists of arrays; the second these arrays.
     """
-    plain = {
-        name: value
-        for name, value in plain_state(callback).items()
-        if name not in begun_with or begun_with[name] != value
-    }
-    lists = {
-        name: value
-        for name, value in vars(callback).items()
-        if isinstance(value, list) and value and _are_arrays(value)
-    }
-    arrays = {
-        f"{prefix}/{name}/{i}": np.array(array, order="C")
-        for name, values in lists.items()
-        for i, array in enumerate(values)
-    }
-    lengths = {name: len(values) for name, values in lists.items()}
-    return {"plain": plain, "lengths": lengths}, arrays
+    states: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
+    for i, (callback, before) in enumerate(zip(callbacks, begun_with, strict=True)):
+        plain = {
+            name: value
+            for name, value in plain_state(callback).items()
+            if name not in before or before[name] != value
+        }
+        lists = {
+            name: value
+            for name, value in vars(callback).items()
+            if isinstance(value, list) and value and _are_arrays(value)
+        }
+        for name, values in lists.items():
+            for j, array in enumerate(values):
+                arrays[_key(i, name, j)] = np.array(array, order="C")
+        dtypes = {name: [str(array.dtype) for array in values] for name, values in lists.items()}
+        states.append({"plain": plain, "dtypes": dtypes})
+    return states, arrays
 
 
-def restore_state(
-    callback: keras.callbacks.Callback,
-    state: dict[str, Any],
+def restore_states(
+    callbacks: Sequence[keras.callbacks.Callback],
+    states: Sequence[dict[str, Any]],
     arrays: Mapping[str, np.ndarray],
-    prefix: str,
 ) -> None:
-    """Gives a callback what `state_of` returned."""
-    for name, value in state["plain"].items():
-        setattr(callback, name, value)
-    for name, length in state["lengths"].items():
-        setattr(callback, name, [arrays[f"{prefix}/{name}/{i}"] for i in range(length)])
+    """Gives callbacks what `states_of` returned."""
+    for i, (callback, state) in enumerate(zip(callbacks, states, strict=True)):
+        for name, value in state["plain"].items():
+            setattr(callback, name, value)
+        for name, dtypes in state["dtypes"].items():
+            # In the file bfloat16 and the like are integers.
+            values = [arrays[_key(i, name, j)].view(dtype) for j, dtype in enumerate(dtypes)]
+            setattr(callback, name, values)
+
+
+def _key(number, name, index):
+    return f"callbacks/{number}/{name}/{index}"
 
 
 def _are_arrays(values):

@@ -174,6 +174,10 @@ def training_progress(console: "Console", rule: "HyperRule") -> Iterator[Any]:
     task = progress.add_task("", total=rule.schedule_length)
     steps = itertools.count(1)
 
+    def begin_of_epoch(epoch, logs):
+        nonlocal steps
+        steps = itertools.count(epoch * shown.params["steps"] + 1)  # A resumed run begins later.
+
     def end_of_batch(batch, logs):
         progress.update(task, completed=next(steps) // rule.accumulation_steps)
 
@@ -185,22 +189,24 @@ def training_progress(console: "Console", rule: "HyperRule") -> Iterator[Any]:
             f"{logs[f'val_{score}']:.1%}"
         )
 
+    shown = keras.callbacks.LambdaCallback(
+        # Not earlier: building the cache of images has a bar of its own.
+        on_train_begin=lambda logs: progress.start(),
+        on_epoch_begin=begin_of_epoch,
+        on_train_batch_end=end_of_batch,
+        on_epoch_end=end_of_epoch,
+        on_train_end=lambda logs: progress.live.stop(),
+    )
     try:
-        yield keras.callbacks.LambdaCallback(
-            # Not earlier: building the cache of images has a bar of its own.
-            on_train_begin=lambda logs: progress.start(),
-            on_train_batch_end=end_of_batch,
-            on_epoch_end=end_of_epoch,
-            on_train_end=lambda logs: progress.live.stop(),
-        )
+        yield shown
     finally:
         progress.live.stop()
 
 
 def show_result(console: "Console", result: "FineTuneResult") -> None:
     """Prints how a run went, and where its files lie."""
-    from keras_bit.evaluation.predict import MODEL_FILE
     from keras_bit.evaluation.report import PAGE_FILE
+    from keras_bit.evaluation.saved_run import MODEL_FILE
 
     metrics = result.metrics
     if "accuracy" in metrics:

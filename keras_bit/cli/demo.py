@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         commands,
         "demo",
         run,
-        "Learn to read handwritten digits in a minute or two, without network or GPU",
+        "Learn to read handwritten digits in one to three minutes, without network or GPU",
         "keras-bit demo --output digits",
         ("keras", "tensorflow"),
     )

@@ -29,12 +29,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _downloaded(preset):
     from keras_bit.weights.fetch.download import fetch
-    from keras_bit.weights.formats import read_weights
-    from keras_bit.weights.presets import further_places
+    from keras_bit.weights.formats import read_copy
 
     try:
         return fetch(str(preset.url))
-    except (ConnectionError, FileNotFoundError):
-        if not further_places(preset):
-            raise
-        return read_weights(preset.name).source
+    except (ConnectionError, FileNotFoundError) as error:
+        return read_copy(preset, error).source

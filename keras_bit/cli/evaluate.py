@@ -8,6 +8,7 @@ from keras_bit.cli.options import (
     add_command,
     add_data_options,
     add_quiet,
+    add_run,
     check_source,
     check_writable,
     data_of,
@@ -36,8 +37,7 @@ def add(commands: Any) -> None:
         "All images of the folder are evaluated; where it has `train` and `test` folders, or is "
         "the one that the run was trained on, the test images.",
     )
-    text = "output folder of a run, or the model.keras in it"
-    parser.add_argument("run_path", type=path, metavar="RUN", help=text)
+    add_run(parser)
     add_data_options(parser)
     add_quiet(parser, prints_result=True)
     add = parser.add_argument_group("evaluation").add_argument
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     evaluation = prepared.evaluation(
         list(track(bars, prepared.batches(), prepared.steps, "Batches"))
     )
-    for line in prepared.said:
+    for line in prepared.messages:
         show(console, line, [str(subject.folder)])
     _show(console, arguments.run_path, evaluation, prepared.split)
     if arguments.output is not None:

@@ -6,10 +6,12 @@ from typing import Any
 
 from keras_bit.cli.console import make_console, show
 from keras_bit.cli.options import (
+    DATA_OPTIONS,
     TABLE_OPTIONS,
     add_command,
     add_data_options,
     add_quiet,
+    add_run,
     check_source,
     data_of,
     given,
@@ -17,7 +19,7 @@ from keras_bit.cli.options import (
     path,
 )
 
-SUFFIXES = {"tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
+FORMAT_NAMES = ("tf_saved_model", "litert", "onnx", "openvino")
 INT8 = "int8"
 OPTIONS = ("image_size", "input", "outputs", "quantize", "min_agreement")
 
@@ -34,12 +36,11 @@ def add(commands: Any) -> None:
         "only if its own runtime gives what Keras gives: on the test images of FOLDER, or else on "
         "crops of two photographs.",
     )
-    text = "output folder of a run, or the model.keras in it"
-    parser.add_argument("run_path", type=path, metavar="RUN", help=text)
+    add_run(parser)
     add_data_options(parser)
     add = parser.add_argument_group("export").add_argument
     text = "tf_saved_model, litert, onnx or openvino (default: tf_saved_model)"
-    add("--format", choices=SUFFIXES, default="tf_saved_model", metavar="NAME", help=text)
+    add("--format", choices=FORMAT_NAMES, default="tf_saved_model", metavar="NAME", help=text)
     text = "file to write, for tf_saved_model a folder (default: `model` in RUN, with the format's "
     text += "ending)"
     add("--output", type=path, metavar="PATH", help=text)
@@ -59,21 +60,28 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Exports, and shows how the file compares."""
-    from keras_bit.evaluation.predict import SavedRun
+    from keras_bit.evaluation.saved_run import SavedRun
     from keras_bit.exporters import export
+    from keras_bit.exporters.formats import FORMATS
 
     source = pathlib.Path(arguments.run_path)
     folder = source if source.is_dir() else source.parent
-    output = arguments.output or str(folder / f"model{SUFFIXES[arguments.format]}")
+    output = arguments.output or str(folder / f"model{FORMATS[arguments.format].suffix}")
     SavedRun.open(source, "RUN")
+    if arguments.min_agreement is not None and arguments.quantize is None:
+        raise ValueError(
+            "`min_agreement` must be omitted without `quantize`: other files agree with Keras or "
+            f"are not kept. Received: min_agreement={arguments.min_agreement}"
+        )
     data = None
     if (
         arguments.folder is not None
-        or given(arguments, TABLE_OPTIONS)
+        or given(arguments, (*TABLE_OPTIONS, *DATA_OPTIONS))
         or arguments.quantize == INT8
     ):
         check_source(arguments)
         data = data_of(arguments, {})
+    arguments.parser.renamed["path"] = "--output"  # of `export`; before, it was that of a table
     with make_console(stderr=True).status("Exporting"):
         result = export(
             source, output, arguments.format, data=data, verbose=0, **given(arguments, OPTIONS)

@@ -4,7 +4,7 @@ Everything heavy is imported inside the command that needs it, so that `--help` 
 """
 
 import argparse
-import importlib
+import importlib.util
 import io
 import os
 import re
@@ -38,6 +38,11 @@ COMMANDS = (
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 TERMINATED = 143  # or SIGTERM
 PIPE_CLOSED = 141  # or SIGPIPE
+# What to try where the device is out of memory, by an option of the command: the first that it has.
+_SAVES_MEMORY = {
+    "--remat": " Try --micro-batch-size auto, --remat, or a smaller --crop-size.",
+    "--batch-size": " Try a smaller --batch-size.",
+}
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, ArithmeticError)
 
 
@@ -73,12 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (KeyboardInterrupt, Terminated) as stop:
             complain("; ".join(["stopped", *_kept(arguments)]))
             return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-        except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
+        except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
             # Else Python would complain at its end, when it writes the rest.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
         except (*USER_ERRORS, *_device_errors()) as error:
-            message = _message(error)
+            message = _message(error, arguments.parser)
             if arguments.debug or message is None:
                 raise
             complain(f"error: {arguments.parser.with_options(message)}")
@@ -112,9 +117,10 @@ def _import_quietly(libraries):
     os.dup2(nowhere, 2)
     try:
         for library in libraries:
-            importlib.import_module(library)
-        if "tensorflow" in sys.modules:
-            sys.modules["tensorflow"].config.list_physical_devices()
+            if importlib.util.find_spec(library):  # TensorFlow need not be there on JAX
+                importlib.import_module(library)
+        if tensorflow := sys.modules.get("tensorflow"):
+            tensorflow.config.list_physical_devices()
     finally:
         os.dup2(error_output, 2)
         os.close(error_output)
@@ -132,12 +138,12 @@ def _kept(arguments):
 
 def _device_errors():
     """What TensorFlow and JAX raise where a device is out of memory, among other troubles."""
-    if "tensorflow" in sys.modules:
-        return RuntimeError, sys.modules["tensorflow"].errors.ResourceExhaustedError
+    if tensorflow := sys.modules.get("tensorflow"):
+        return RuntimeError, tensorflow.errors.ResourceExhaustedError
     return (RuntimeError,)
 
 
-def _message(error):
+def _message(error, parser):
     """What to tell of an error in one line; `None` where it may be a bug."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.strerror}: {error.filename}"
@@ -146,10 +152,8 @@ def _message(error):
     from keras_bit.core.device import is_out_of_memory
 
     if is_out_of_memory(error):
-        return (
-            "The device is out of memory. Try --micro-batch-size auto, --remat, or a smaller "
-            "--crop-size."
-        )
+        known = (advice for option, advice in _SAVES_MEMORY.items() if parser.has_option(option))
+        return f"The device is out of memory.{next(known, '')}"
     return None
 
 

@@ -57,6 +57,12 @@ def add_command(
     return parser
 
 
+def add_run(parser: argparse.ArgumentParser, name: str = "run_path", metavar: str = "RUN") -> None:
+    """Adds the run whose model is used."""
+    text = "output folder of a run, or the model.keras in it"
+    parser.add_argument(name, type=path, metavar=metavar, help=text)
+
+
 def add_quiet(parser: argparse.ArgumentParser, *, prints_result: bool) -> None:
     """Adds `--quiet`; of a command that prints no result, stdout is silent as well."""
     streams = (STDERR,) if prints_result else (STDERR, STDOUT)
@@ -244,7 +250,10 @@ def _kept(arguments):
     """What an interrupted run has kept."""
     from keras_bit.training.run_folder import describe_interrupted
 
-    return describe_interrupted(arguments.output)
+    text = describe_interrupted(arguments.output)
+    if arguments.resume is False:
+        return text.replace("the same command", "the same command without --no-resume")
+    return text
 
 
 def integer(text: str) -> int:

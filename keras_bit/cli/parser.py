@@ -33,6 +33,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **arguments)
         self.commands: Any = None
         self.other_meanings: set[str] = set()  # options whose argument means something else
+        self.renamed: dict[str, str] = {}  # arguments of the API that another option stands for
 
     def add_subparsers(self, **arguments: Any) -> Any:
         """As in `ArgumentParser`."""
@@ -64,6 +65,10 @@ class Parser(argparse.ArgumentParser):
             message = f"`{names}` must be given: `{self._call()}`. {self.epilog}"
         self.exit(FAILED, f"keras-bit: error: {message}\n")
 
+    def has_option(self, name: str) -> bool:
+        """Whether the command has an option such as `--seed`."""
+        return any(name in action.option_strings for action in self._actions)
+
     def with_options(self, message: str) -> str:
         """Returns a message of the Python API with its arguments as the options of this parser."""
         options = {
@@ -71,6 +76,7 @@ class Parser(argparse.ArgumentParser):
             for action in self._actions
             if action.option_strings and action.dest not in self.other_meanings
         }
+        options |= self.renamed
         message = re.sub(r"(?<=`)\w+(?=`)", lambda name: options.get(name[0], name[0]), message)
         known = "|".join(options)
         return re.sub(rf"(?<= )({known})=", lambda name: f"{options[name[1]]} ", message)

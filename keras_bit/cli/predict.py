@@ -10,7 +10,15 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from keras_bit.cli.console import complain, make_console, track, write
-from keras_bit.cli.options import add_command, add_damaged, add_quiet, given, path, positive
+from keras_bit.cli.options import (
+    add_command,
+    add_damaged,
+    add_quiet,
+    add_run,
+    given,
+    path,
+    positive,
+)
 
 if TYPE_CHECKING:
     from keras_bit.evaluation import FilePrediction
@@ -29,8 +37,7 @@ def add(commands: Any) -> None:
         "keras-bit predict photos-bit cat.jpg dog.jpg --top 3",
         ("keras", "tensorflow"),
     )
-    text = "output folder of a run, or the model.keras in it"
-    parser.add_argument("model", type=path, metavar="MODEL", help=text)
+    add_run(parser, "model", "MODEL")
     text = "JPEG, PNG, BMP, GIF, WebP or TIFF file, a folder of them, or a pattern such as "
     text += "'photos/**/*.jpg'"
     parser.add_argument("images", type=path, metavar="IMAGE", nargs="+", help=text)
@@ -50,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predicts, shows, and returns the exit code."""
     from keras_bit.evaluation.files import find_images
     from keras_bit.evaluation.map_files import check_maps_folder, draw_file_maps
-    from keras_bit.evaluation.predict import SavedRun
+    from keras_bit.evaluation.saved_run import SavedRun
 
     saved = SavedRun.open(arguments.model, "MODEL")
     maps = arguments.maps and check_maps_folder(arguments.maps)

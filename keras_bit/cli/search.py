@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_bit.cli.console import make_console, shown_messages, write
 from keras_bit.cli.options import (
@@ -27,22 +27,17 @@ from keras_bit.cli.options import (
     paths_of,
     source_of,
 )
-from keras_bit.cli.parser import nearest
 from keras_bit.cli.trials_table import live_table
+from keras_bit.cli.vary import hyperparameters_of, space_of
 from keras_bit.cli.workers import Workers, is_started_by_chief, stop_with_chief
-
-if TYPE_CHECKING:
-    from keras_bit.hyperrule import HyperRule
 
 TUNERS = ("random", "bayesian", "grid", "hyperband")
 SETTINGS = ("trials", "tuner", "repeats", "keep", "hours", "epochs")
-LOGS_FOLDER = ".workers"
 CACHE_FOLDER = "trials/.cache"  # goes with the trials
 # Options that a rule leaves to the command which trains with it.
 BESIDE_RULE = (
     "preset depth width freeze_backbone frozen_blocks weight_decay dropout class_weight remat dtype"
 ).split()
-_ANSWERS = {"yes": True, "true": True, "no": False, "false": False}
 
 
 def add(commands: Any) -> None:
@@ -92,13 +87,13 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_tuner.src import config
 
     import keras_bit
-    from keras_bit.tuning.report import PAGE_FILE
     from keras_bit.tuning.study import UntrainableRuleError
+    from keras_bit.tuning.study_folder import PAGE_FILE
 
     config.DEBUG = arguments.debug  # whether to print the traceback of each trial that fails
     _check(arguments)
     decisions = decisions_of(arguments)
-    space = _space(arguments.space, decisions)
+    space = space_of(arguments.space, decisions)
     options = {**given(arguments, SETTINGS), "space": space}
     console = make_console()
     data = data_of(arguments, decisions)
@@ -170,7 +165,9 @@ def _processes(arguments: argparse.Namespace, others: dict[str, Any]) -> Iterato
         stop_with_chief()
         yield False
         return
-    logs = output / LOGS_FOLDER
+    from keras_bit.tuning.study_folder import WORKERS_FOLDER
+
+    logs = output / WORKERS_FOLDER
     if arguments.overwrite:
         shutil.rmtree(logs, ignore_errors=True)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # GPUs are for the workers
@@ -193,19 +190,24 @@ def _shown(console, arguments, rule, paths):
         return
     output = pathlib.Path(arguments.output)
     reader, file = ProgressReader(output), output / STUDY_FILE
-    old = file.stat().st_ino if arguments.overwrite and file.exists() else None
+    old = _identity(file) if arguments.overwrite and file.exists() else None
 
     def read():
         """The progress, but not of a search that is about to be replaced."""
-        return reader.read() if file.exists() and file.stat().st_ino != old else None
+        return reader.read() if file.exists() and _identity(file) != old else None
 
-    names = {each.name: short for short, each in _hyperparameters(rule).items()}
+    names = {each.name: short for short, each in hyperparameters_of(rule).items()}
 
     def is_beside_table(message):
         return not message.startswith(("Trial ", "The outcome is "))
 
     with live_table(console, read, names), shown_messages(console, paths, is_beside_table):
         yield
+
+
+def _identity(file):
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns  # A new file may get the number of one removed before.
 
 
 @contextlib.contextmanager
@@ -241,86 +243,18 @@ def _heeded_signals() -> Iterator[Any]:
             signal.signal(replaced, handler)
 
 
-def _hyperparameters(rule: "HyperRule | None", preset: str | None = None) -> dict[str, Any]:
-    from keras_bit.hyperrule import HyperRule
-    from keras_bit.tuning.space import hyperparameters
-
-    # What they are called, and of which kind, is the same for every rule.
-    return hyperparameters(rule or HyperRule(512, 1000, 64), preset)
-
-
-def _space(texts, decisions):
-    """Returns what `--vary` asks for, as `space` of `keras_bit.search`."""
-    if not texts:
-        return None
-    known = _hyperparameters(decisions.get("rule"), decisions.get("preset"))
-    space: dict[str, Any] = {}
-    for text in texts:
-        names, is_given, values = text.partition("=")
-        for name in [names] if is_given else names.split(","):
-            if name not in known:
-                raise ValueError(_unknown(name, known))
-            if name in space:
-                raise ValueError(
-                    f"`space` must name {name!r} once. Received: {' and '.join(texts)}"
-                )
-            default = known[name].default
-            space[name] = None
-            if is_given:
-                space[name] = [_value(name, value, default) for value in values.split(",")]
-            elif known[name].values is None:
-                raise ValueError(
-                    f"`space` must give the values of {name!r}, which has no usual ones: "
-                    f"--vary '{name}=m-r50x1,m-r101x1'. Received: {text!r}"
-                )
-            _check_values(name, space[name] or known[name].values, decisions)
-    return space
-
-
-def _unknown(name, known):
-    similar = nearest(name, known)
-    hint = f" Did you mean {similar!r}?" if similar else ""
-    return f"`space` must name some of {', '.join(known)}. Received: {name!r}.{hint}"
-
-
-def _value(name, text, default):
-    kind = str if default is None else type(default)
-    try:
-        return _ANSWERS[text] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        what = {bool: "yes or no", int: "integers", float: "numbers"}[kind]
-        raise ValueError(
-            f"`space` must give {what} as the values of {name!r}. Received: '{name}={text}'"
-        ) from None
-
-
-def _check_values(name, values, decisions):
-    """Raises where a rule, or a run, cannot have one of the values."""
-    from keras_bit.hyperrule import HyperRule
-    from keras_bit.training.resolve import check_arguments
-    from keras_bit.tuning.space import changed_decisions, changed_rule
-
-    key = _hyperparameters(None)[name].name
-    for value in values:
-        try:
-            changed_rule(decisions.get("rule") or HyperRule(512, 1000, 64), {key: value})
-            changed = {key: value} if name == "preset" else changed_decisions({key: value})
-            check_arguments(**{**decisions, **changed})
-        except (ValueError, TypeError, OSError) as error:
-            raise ValueError(
-                f"`space` must give values of {name!r} that a run can have. Received: "
-                f"'{name}={value}'. {error}"
-            ) from error
-
-
 def _next_command(arguments, decisions, result):
     """The command that trains with the outcome, its data and its network those of the search."""
-    from keras_bit.tuning.report import BEST_FILE
+    from keras_bit.tuning.study_folder import BEST_FILE
 
     values = given(arguments, DATA_OPTIONS)
     for name in BESIDE_RULE:
-        if name in decisions and name not in result.decisions:
+        # A trial's own value may be that of the command without the option.
+        is_decided = name in result.decisions or name in result.best.values
+        if name in decisions and not is_decided:
             values[name] = decisions[name]
+    if decisions.get("micro_batch_size") == "auto":  # On other devices it is another number.
+        values["micro_batch_size"] = "auto"
     options = []
     for name, value in values.items():
         option = f"--{name.replace('_', '-')}"

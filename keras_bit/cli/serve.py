@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from keras_bit.cli.console import make_console, write
-from keras_bit.cli.options import add_command, add_quiet, integer, path
+from keras_bit.cli.options import add_command, add_quiet, add_run, integer, path
 
 HOST, PORT = "127.0.0.1", 7860
 
@@ -20,8 +20,7 @@ def add(commands: Any) -> None:
         f"Open http://{HOST}:{PORT} and drop an image on the page. Programs send one to /predict "
         f"and get JSON: curl --data-binary @IMAGE http://{HOST}:{PORT}/predict",
     )
-    text = "output folder of a run, or the model.keras in it"
-    parser.add_argument("run_path", type=path, metavar="RUN", help=text)
+    add_run(parser)
     text = f"address to listen at (default: {HOST}, for this machine alone)"
     parser.add_argument("--host", type=path, default=HOST, metavar="ADDRESS", help=text)
     text = f"port to listen at; 0 takes any that is free (default: {PORT})"
@@ -31,16 +30,17 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serves until it is stopped."""
-    from keras_bit.evaluation.predict import SavedRun
+    from keras_bit.evaluation.saved_run import SavedRun
 
     saved = SavedRun.open(arguments.run_path, "RUN")
     _check_gradio()
     from keras_bit.serving.server import serve
 
     def say(url):
+        status.stop()
         write(make_console(), f"Serving {arguments.run_path} at {url} until Ctrl-C.")
 
-    with make_console(stderr=True).status("Loading the model"):
+    with make_console(stderr=True).status("Loading the model") as status:
         serve(saved, arguments.host, arguments.port, say)
 
 
@@ -56,5 +56,5 @@ def _check_gradio():
         import gradio  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "`keras-bit serve` needs Gradio: `pip install keras_bit[serve]`."
+            '`keras-bit serve` needs Gradio: `pip install "keras_bit[serve]"`.'
         ) from error

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,15 @@ def check_positive_number(name: str, value: Any) -> float:
     if not number or not math.isfinite(value) or value <= 0:
         raise ValueError(f"`{name}` must be a positive finite number. Received: {name}={value!r}")
     return float(value)
+
+
+def check_maps(shape: Sequence[int | None]) -> None:
+    """Raises where a layer's input is not known to be maps with channels."""
+    if len(shape) != 4 or shape[-1] is None:
+        raise ValueError(
+            "`inputs` must be of shape (batch, height, width, channels), with a known number of "
+            f"channels. Received: input_shape={tuple(shape)}"
+        )
 
 
 def check_boolean(name: str, value: Any) -> bool:

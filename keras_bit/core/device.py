@@ -57,8 +57,10 @@ def _jax_device() -> Device | None:
     if device.platform == "cpu":
         return None
     memory = (device.memory_stats() or {}).get("bytes_limit")
-    capability = float(getattr(device, "compute_capability", _AMPERE))
-    return Device(device.platform, device.device_kind, memory, capability >= _AMPERE)
+    capability = str(getattr(device, "compute_capability", _AMPERE))
+    is_number = capability.replace(".", "", 1).isdecimal()  # AMD's are names, such as "gfx942"
+    has_bfloat16 = is_number and float(capability) >= _AMPERE
+    return Device(device.platform, device.device_kind, memory, has_bfloat16)
 
 
 def _tensorflow_device() -> Device | None:

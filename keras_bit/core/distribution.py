@@ -33,7 +33,10 @@ def replicas() -> int:
     """Returns of how many devices, in all processes, each takes a part of every batch."""
     if keras.backend.backend() == "jax":
         distribution = keras.distribution.distribution()
-        return 1 if distribution is None else distribution.num_model_replicas
+        if distribution is None:
+            return 1
+        mesh = distribution.device_mesh  # `num_model_replicas` is new in Keras 3.15
+        return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf

@@ -2,7 +2,7 @@
 
 On Linux TensorFlow switches it on by itself only where the processor has instructions for neural
 networks (`DefaultOneDnnPolicy` in its `core/util/port.cc`). With AVX2 alone it pays as well; see
-`benchmarks/README.md`. The variable counts only if it is set before TensorFlow is imported.
+`benchmarks/results/onednn.md`. The variable counts only if it is set before TensorFlow is imported.
 
 This module imports nothing of the package, so that tests and benchmarks can run it beforehand.
 """

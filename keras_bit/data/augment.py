@@ -34,6 +34,7 @@ class Augment(SeededLayer):
         seed: Non-negative integer. The same seed gives the same sequence of draws in every run, and
             the sequence continues from epoch to epoch. In `Dataset.map` leave `num_parallel_calls`
             at its default for that: parallel calls draw in no fixed order.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         images: Tensor (height, width, 3) or (batch, height, width, 3), uint8 or float. Its static

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import pathlib
@@ -31,6 +32,8 @@ TENSOR_ALIGNMENT = 64  # bytes; so are arrays in .npy files
 WRITE_BACK_CHUNK = 2**25  # bytes
 RESIZE_CHUNK = 4  # images, one after another in a thread
 PROGRESS_DELAY = 1.0  # seconds that a build must take before it shows a bar
+# Numbers of the errors that damaged and missing files raise, and NumPy without a number.
+DAMAGED = (None, errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENODEV)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,6 +160,12 @@ def _load(folder, split, edge):
             and np.array_equal(labels, split.labels[stored.rows])
             and all(crc32c(images[row]) == sum for row, sum in zip(*stored[:2], strict=True))
         )
+    except MemoryError:
+        raise
+    except OSError as error:
+        if error.errno not in DAMAGED:
+            raise
+        return None
     except Exception:  # NumPy raises much over damaged files: TokenError, zlib.error
         return None
     return (images.view(np.ndarray), stored) if intact else None

@@ -10,12 +10,15 @@ import numpy as np
 from keras_bit.data.dataset import ImageDataset, class_counts
 
 BALANCED = "balanced"
-ClassWeight = str | Mapping[int | str, float] | Sequence[float]
+ClassWeight = str | Mapping[int | str, float] | Sequence[float] | np.ndarray
 
 
 def check_class_weight(class_weight: Any) -> None:
     """Raises where `class_weight` is wrong whatever the data."""
-    form = class_weight is None or class_weight == BALANCED or isinstance(class_weight, Mapping)
+    if isinstance(class_weight, np.ndarray):  # as scikit-learn's `compute_class_weight` returns it
+        class_weight = class_weight.tolist()
+    balanced = isinstance(class_weight, str) and class_weight == BALANCED
+    form = class_weight is None or balanced or isinstance(class_weight, Mapping)
     if not form and (isinstance(class_weight, str) or not isinstance(class_weight, Sequence)):
         raise ValueError(
             '`class_weight` must be "balanced", a dict from class ids or names to numbers, or a '
@@ -67,7 +70,7 @@ def resolve_class_weight(
             "`class_weight` must be omitted where an image has several labels: their thresholds "
             f"are chosen one by one. Received: class_weight={class_weight!r}"
         )
-    if class_weight == BALANCED:
+    if isinstance(class_weight, str):
         counts = class_counts(data.train.labels, data.num_classes)
         present = np.maximum(counts, 1)
         weights = np.where(counts, data.train_size / (np.count_nonzero(counts) * present), 1.0)

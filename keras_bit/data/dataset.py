@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_bit.data.images import check_damaged, threaded_map, try_transform
+from keras_bit.data.threads import threaded_map
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -115,20 +115,6 @@ class OrderedSplit(Split):
     @abstractmethod
     def _sources(self) -> Iterator[Any]:
         """Yields what `_try_transform` takes, for every image in order."""
-
-
-class EncodedSplit(OrderedSplit):
-    """Images in files, or encoded as in files; of damaged ones `damaged` decides."""
-
-    def __init__(self, names: Iterable[str], labels: npt.ArrayLike, damaged: str):
-        super().__init__(names, labels)
-        self._damaged = check_damaged(damaged)
-
-    def _identity(self):
-        yield self._damaged.encode()
-
-    def _try_transform(self, source, transform):
-        return try_transform(source, transform, self._damaged)
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,8 +303,10 @@ def check_dataset(data: Any) -> ImageDataset:
     """
     if isinstance(data, ImageDataset):
         return data
-    kind, use = kind_and_door(data)
-    raise TypeError(f"`data` must be a keras_bit.ImageDataset. Received: {kind}. Use {use}.")
+    kind, constructor = kind_and_constructor(data)
+    raise TypeError(
+        f"`data` must be a keras_bit.ImageDataset. Received: {kind}. Use {constructor}."
+    )
 
 
 def is_tf_dataset(data: Any) -> bool:
@@ -327,7 +315,7 @@ def is_tf_dataset(data: Any) -> bool:
     return any(b.__name__ == "DatasetV2" and b.__module__.startswith("tensorflow.") for b in bases)
 
 
-def kind_and_door(data: Any) -> tuple[str, str]:
+def kind_and_constructor(data: Any) -> tuple[str, str]:
     """What `data` is, and which function makes an `ImageDataset` of it; for messages."""
     several = isinstance(data, (tuple, list)) and len(data) > 0
     parts = data if several else (data,)

@@ -1,31 +1,26 @@
-"""Image files: their sizes, their pixels as upright RGB, and work on many of them in threads."""
+"""Image files: their sizes, and their pixels as upright RGB."""
 
 import contextlib
 import os
 import re
 import stat
 import struct
-import threading
-import time
 import warnings
 import zlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cache, partial
-from itertools import islice
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+
+from keras_bit.data.threads import Budget
 
 ImageSource = str | os.PathLike | BinaryIO
 _Result = TypeVar("_Result")
 
 SKIP, KEEP = DAMAGED_OPTIONS = ("skip", "keep")
 _DAMAGED = "damaged JPEG: "
-_MAX_WORKERS = 16
-_HEADERS_CHUNK = 64
-_PIXELS_AT_ONCE = 2**27  # in all threads together; 9 bytes for each of a JPEG, 26 of an RGBA PNG
+_MAX_PIXELS = 2**27  # in all threads together; 9 bytes for each of a JPEG, 26 of an RGBA PNG
 # Warnings of libjpeg that concern no pixel, where in the file their cause lies, and what it would
 # have to be: libjpeg tells only its first warning, which must not hide another one.
 _HARMLESS = (
@@ -90,7 +85,7 @@ def try_transform(
     """`(transform(decode_image(source)), None)`; `(None, reason)` where the image is unreadable.
 
     Of a damaged image that is kept, it is both the result and the reason. All threads together
-    decode and transform no more pixels than `_PIXELS_AT_ONCE`, or one larger image.
+    decode and transform no more pixels than `_MAX_PIXELS`, or one larger image.
     """
     with contextlib.ExitStack() as memory:
         decoded, reason = try_read(partial(_decode, memory), source)
@@ -114,67 +109,7 @@ def try_read(read: Callable[[Any], _Result], source: Any) -> tuple[_Result | Non
         return None, getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def threaded_map(
-    function: Callable[[Any], _Result], items: Iterable[Any], chunk_size: int = 1
-) -> Generator[_Result, None, None]:
-    """Yields `function(item)` in order, computed ahead in threads within a bounded window.
-
-    Each thread takes `chunk_size` items together: more than 1 for work so short that handing it
-    over takes longer.
-    """
-    items = iter(items)
-    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="keras_bit-images")
-    pending: deque[Future[list[_Result]]] = deque()
-    try:
-        while chunk := list(islice(items, chunk_size)):
-            pending.append(executor.submit(list, map(function, chunk)))
-            if len(pending) > 2 * workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def map_headers(
-    function: Callable[[Any], _Result], items: Iterable[Any]
-) -> Generator[_Result, None, None]:
-    """`threaded_map` for work that is short, from where on it waits for a disk.
-
-    Until then it runs in this thread: threads that do not wait only get in each other's way.
-    """
-    items, waited = iter(items), False
-    while not waited and (chunk := list(islice(items, _HEADERS_CHUNK))):
-        start, busy = time.perf_counter(), time.thread_time()
-        results = [function(item) for item in chunk]
-        waited = time.thread_time() - busy < (time.perf_counter() - start) / 2
-        yield from results
-    yield from threaded_map(function, items, _HEADERS_CHUNK)
-
-
-class _Budget:
-    """An amount of which threads take shares; they wait while too little is left."""
-
-    def __init__(self, amount: int):
-        self._amount = self._left = amount
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def take(self, share: int) -> Iterator[None]:
-        share = min(share, self._amount)
-        with self._changed:
-            self._changed.wait_for(lambda: self._left >= share)
-            self._left -= share
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._left += share
-                self._changed.notify_all()
-
-
-_pixels_at_once = _Budget(_PIXELS_AT_ONCE)
+_pixel_budget = Budget(_MAX_PIXELS)
 
 
 @contextlib.contextmanager
@@ -275,7 +210,7 @@ def _upright(pixels, orientation):
 def _decode(memory, source):
     """Upright RGB pixels, for which room is taken in `memory`, and what is damaged in them."""
     with _opened(source) as image:
-        memory.enter_context(_pixels_at_once.take(image.width * image.height))
+        memory.enter_context(_pixel_budget.take(image.width * image.height))
         pixels, fault = _jpeg_pixels(image) if image.format in ("JPEG", "MPO") else (None, None)
         if pixels is None:
             pixels = _pillow_pixels(image)

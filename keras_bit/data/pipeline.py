@@ -61,8 +61,8 @@ def pipelines(
     Args:
         data: `ImageDataset`, from `image_folder` and its like.
         rule: `HyperRule`.
-        cache_dir: Folder for the resized images, `cache_size(count, edge)` bytes for each side,
-            which later runs use again. With `None` all of them are held in memory.
+        cache_dir: Folder for the resized images, 3 bytes a pixel, which later runs use again.
+            With `None` all of them are held in memory.
         test_edge: Height and width of test images in pixels; by default `rule.crop_size`, as in
             the authors' code (their blog post takes `rule.resize_edge`).
         dtype: `"float32"` for images in [0, 1]; `"uint8"` for images in [0, 255], rounded after

@@ -70,8 +70,8 @@ class Sampler:
     def positions(self, step: int) -> np.ndarray:
         """The images of a step, int64 `(batch_size,)`, each below `count`."""
         stream = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs, places = np.divmod(stream, self.count)
-        parts = [self.order(epoch)[places[epochs == epoch]] for epoch in np.unique(epochs).tolist()]
+        epochs, ranks = np.divmod(stream, self.count)
+        parts = [self.order(epoch)[ranks[epochs == epoch]] for epoch in np.unique(epochs).tolist()]
         return np.concatenate(parts)
 
     def crops(self, step: int) -> Crops:

@@ -1,6 +1,7 @@
 """Which rows of every batch belong to this process."""
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -33,7 +34,7 @@ class Shard:
         """
         index, count = _shard_of_engine() if shard is None else _checked(shard)
         # A strategy of TensorFlow takes batches of any size apart.
-        devices = max(count, replicas() if keras.backend.backend() == "jax" else 1)
+        devices = math.lcm(count, replicas() if keras.backend.backend() == "jax" else 1)
         if rule.micro_batch_size % devices:
             raise ValueError(
                 "`batch_size` of the rule, and its `micro_batch_size`, must be a multiple of the "
@@ -70,7 +71,8 @@ def _shard_of_engine():
             "`keras.distribution.set_distribution(keras.distribution.DataParallel("
             "auto_shard_dataset=False))` first."
         )
-    return distribution.data_shard_id, min(count, distribution.num_model_replicas)
+    parts = min(count, replicas())
+    return processes().index // (count // parts), parts
 
 
 def _checked(shard):

@@ -36,8 +36,7 @@ def cache_images_together(
             split = _Joined(split, _cached_parts(split, edge, parts_folder))
         cached = cache_images(split, edge, name, cache_dir)
     wait_for_all(f"after caching {name}")
-    if processes().index == 0:
-        shutil.rmtree(parts_folder, ignore_errors=True)
+    shutil.rmtree(parts_folder, ignore_errors=True)  # by all: each may have a disk of its own
     return cached
 
 

@@ -30,11 +30,7 @@ def _training_batches(cached, spec):
     sampler = TensorFlowSampler(len(cached), rule, spec.seed)
     images, all_labels = _on_tensorflow(cached.images), tf.constant(cached.labels)
     mixup: Any = MixUp(rule.mixup_alpha) if rule.mixup_alpha else None
-
-    @tf.autograph.experimental.do_not_convert
-    def micro_batches(step, positions):
-        indices = tf.data.Dataset.from_tensor_slices(spec.indices)
-        return indices.map(lambda indices: (step, tf.gather(positions, indices), indices))
+    mix = _mixer(mixup, size, dtype)
 
     def make_batch(step, positions, indices):
         labels = _label_rows(all_labels, positions, spec.num_classes)
@@ -53,6 +49,27 @@ def _training_batches(cached, spec):
             return batch
         return *batch, tf.reduce_sum(batch[1] * spec.class_weights, axis=1)
 
+    first = spec.initial_step
+    steps = tf.data.Dataset.zip(tf.data.Dataset.counter(first), sampler.stream(first))
+    micro_batches = steps.flat_map(_micro_batches_of(spec))
+    batches = _map_ahead(micro_batches, make_batch, spec.ahead(rule.crop_size))
+    return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+
+def _micro_batches_of(spec):
+    """A function from a step and its images' positions to a data set of its micro-batches."""
+
+    @tf.autograph.experimental.do_not_convert
+    def micro_batches(step, positions):
+        indices = tf.data.Dataset.from_tensor_slices(spec.indices)
+        return indices.map(lambda indices: (step, tf.gather(positions, indices), indices))
+
+    return micro_batches
+
+
+def _mixer(mixup, size, dtype):
+    """A function that mixes a batch; the first `size` images of it are of this process."""
+
     # Compiled, mixing reads memory once: ten times as fast as one operation after another.
     @tf.function(jit_compile=True, autograph=False)
     def mix(images, labels, weight):
@@ -60,10 +77,7 @@ def _training_batches(cached, spec):
         images, labels = (part[:size] for part in parts)
         return _convert(images, dtype), labels
 
-    first = spec.initial_step
-    steps = tf.data.Dataset.zip(tf.data.Dataset.counter(first), sampler.stream(first))
-    batches = _map_ahead(steps.flat_map(micro_batches), make_batch, spec.ahead(rule.crop_size))
-    return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return mix
 
 
 def _test_batches(cached, spec):
@@ -110,5 +124,8 @@ def _map_ahead(dataset: tf.data.Dataset, make_batch: Callable, ahead: int) -> tf
     # To optimize a pipeline, TensorFlow writes it out as a graph, and with it a copy of all images.
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
+    # There is nothing to tune, and when an iterator is deleted TensorFlow may wait up to a minute
+    # for the thread that tunes: woken before it can see that it is to end, it sleeps again.
+    options.autotune.enabled = False
     batches = dataset.map(make_batch, num_parallel_calls=ahead).prefetch(1)
     return batches.with_options(options)

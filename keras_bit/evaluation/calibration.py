@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the temperature that mends them."""
+"""Calibration: reliability diagrams, expected calibration error, temperature scaling."""
 
 import dataclasses
 from typing import Any
@@ -95,16 +95,16 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray, multi_label: bool = 
         return (error * logits).sum(axis=-1).mean()
 
     end = np.log(_SEARCHED)
-    if slope(-end) <= 0:
-        raise ValueError(
-            "A temperature can be fitted only to images of which the model gets some wrong: where "
-            f"all are right, the lower the better. Received: {len(labels):,} images, all of them "
-            "right. Take more images."
-        )
     if slope(end) >= 0:
         raise ValueError(
             "A temperature can be fitted only to images on which the model is better than chance. "
             f"Received: {len(labels):,} images on which the largest logits tell nothing. See "
             "whether the images and their classes belong together."
+        )
+    if slope(-end) <= 0:
+        raise ValueError(
+            "A temperature can be fitted only to images of which the model gets some wrong: where "
+            f"all are right, the lower the better. Received: {len(labels):,} images, all of them "
+            "right. Take more images."
         )
     return float(np.exp(brentq(slope, -end, end, xtol=1e-10)))

@@ -12,12 +12,12 @@ from keras_bit.core.arguments import check_integer
 from keras_bit.core.text import announce, list_some
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.cache import CachedImages, cache_images
-from keras_bit.data.dataset import ImageDataset, check_dataset
+from keras_bit.data.dataset import ImageDataset, check_dataset, class_counts
 from keras_bit.data.pipeline import check_cache_dir
 from keras_bit.evaluation.evaluation import TEMPERATURE, Evaluation
-from keras_bit.evaluation.predict import BATCH_SIZE
 from keras_bit.evaluation.report import SHOWN_MISTAKES
 from keras_bit.evaluation.results import check_results_folder, write_results
+from keras_bit.evaluation.saved_run import BATCH_SIZE
 from keras_bit.evaluation.subject import LogitsOf, ModelOrRun, Subject
 from keras_bit.hyperrule.rule import HyperRule
 
@@ -53,7 +53,8 @@ def evaluate(
         data: A `keras_bit.ImageDataset`.
         split: Which of its images: `"test"`, `"train"`, or `"all"` of them. Default: all, as of a
             folder of new images, of which none serves training; but the test images of the data
-            that the run was trained on, and of data that came with test images.
+            that the run was trained on, of data that came with test images, and for a
+            `keras.Model`, which does not tell what it was trained on.
         rule: A `keras_bit.HyperRule`, whose `crop_size` is the size of the images.
         image_size: Height and width to which images are resized, in pixels. Default: those of the
             run's test images, or of the input of the model.
@@ -87,6 +88,9 @@ def evaluate(
         FloatingPointError: If weights or outputs of the model are infinite or NaN.
         MemoryError: If `cache_dir` is `None` and the images need more memory than is available.
 
+    Warns where the images are those that the run was trained on, and where they may be: data with
+    as many images of each class, copied since or split with another seed.
+
     Example:
 
     >>> images, labels = np.zeros((4, 32, 32, 3), np.uint8), [0, 0, 1, 1]
@@ -115,7 +119,7 @@ def evaluate(
         logits.append(batch)
         bar.add(len(batch))
     evaluation = prepared.evaluation(logits)
-    for line in prepared.said:
+    for line in prepared.messages:
         announce(line, verbose)
     if output is not None:
         prepared.write(output, evaluation)
@@ -128,7 +132,7 @@ class Preparation:
     Attributes:
         count: Number of images.
         steps: Number of batches.
-        said: What is to be told of the evaluation beside its result, lines of text.
+        messages: What is to be told of the evaluation beside its result, lines of text.
         split: Which images of the data they are.
     """
 
@@ -142,7 +146,7 @@ class Preparation:
         batch_size: int,
         temperature: bool | str,
     ) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.count = sum(map(len, caches))
         self.steps = sum(-(-len(cached) // batch_size) for cached in caches)
         self.split = split
@@ -168,12 +172,10 @@ class Preparation:
     ) -> "Preparation":
         """Checks the arguments, which are those of `evaluate`, and decodes the images."""
         check_dataset(data)
-        if split is None:
-            own_test = not data.test_is_held_out or was_trained_on(subject, data)
-            split = TEST if own_test else ALL
+        split = _default_split(subject, data) if split is None else split
         if split not in SPLITS:
             raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")
-        if temperature not in (True, False, FIT):
+        if temperature != FIT and not isinstance(temperature, (bool, np.bool_)):
             raise ValueError(
                 f"`temperature` must be True, False or 'fit'. Received: temperature={temperature!r}"
             )
@@ -201,9 +203,11 @@ class Preparation:
         labels = np.concatenate([self._own_labels(cached.labels) for cached in self._caches])
         names = tuple(name for cached in self._caches for name in cached.names)
         outputs = self._subject.outputs
-        if outputs is not None and self._temperature is False:
+        if outputs is not None and not self._temperature:
             outputs = outputs.with_temperature(1.0)
         rows = np.concatenate(logits)
+        if self._multi_label:  # else each batch has been checked
+            self._refuse_probabilities(rows)
         known = () if outputs is None else (outputs,)
         evaluation = Evaluation(labels, rows, self._label_names, names, *known)
         return self._fitted(evaluation) if self._temperature == FIT else evaluation
@@ -231,12 +235,17 @@ class Preparation:
                 f"{logits.shape} for {len(images)} images and {len(self._label_names)} classes. "
                 "Pass the names of its classes as `label_names`."
             )
-        if _are_probabilities(logits, self._multi_label):
+        if not self._multi_label:
+            self._refuse_probabilities(logits)
+        return logits
+
+    def _refuse_probabilities(self, outputs):
+        # Logits of some images, each for itself, may look like those of a sigmoid.
+        if self._subject.outputs is None and _are_probabilities(outputs, self._multi_label):
             raise ValueError(
                 "`model_or_run` must return logits. Received: a model whose outputs are "
                 "probabilities. Take the activation off its last layer: `activation=None`."
             )
-        return logits
 
     @property
     def _multi_label(self):
@@ -267,7 +276,7 @@ class Preparation:
             f"{each.metrics['calibration_error']:.4f}"
             for each in (evaluation, fitted)
         )
-        self.said.append(
+        self.messages.append(
             f"Temperature {outputs.temperature:.4g}{where}. Before: {before}. With it, on the same "
             f"images: {after}."
         )
@@ -323,6 +332,12 @@ def _check_fresh(subject, data, split, temperature):
             "The run was trained on these images, or on a part of them: on others its scores are "
             "lower. Its test images are those that it was not trained on."
         )
+    elif split != TEST and _may_be_those_of(subject, data):
+        warn_caller(
+            "The data have as many images of each class as those that the run was trained on. If "
+            "they are the same, copied or split with another `seed`, the run was trained on most "
+            "of them: take the test images, with the run's own `seed` and `validation_split`."
+        )
 
 
 def _are_probabilities(outputs: np.ndarray, multi_label: bool) -> bool:
@@ -332,6 +347,21 @@ def _are_probabilities(outputs: np.ndarray, multi_label: bool) -> bool:
     if multi_label:
         return bool((outputs > 0).all())
     return bool(np.allclose(outputs.sum(axis=-1), 1, atol=1e-3))
+
+
+def _default_split(subject, data):
+    is_run = subject.folder is not None or subject.train_fingerprint is not None
+    is_new = is_run and data.test_is_held_out and not was_trained_on(subject, data)
+    return ALL if is_new else TEST
+
+
+def _may_be_those_of(subject, data):
+    """Whether data that the fingerprint does not tell may be those of the run nevertheless."""
+    if not subject.image_counts:
+        return False
+    train, test = (class_counts(each.labels, data.num_classes) for each in (data.train, data.test))
+    found = dict(zip(data.label_names, (train + test).tolist(), strict=True))
+    return found == dict(zip(subject.label_names, subject.image_counts, strict=True))
 
 
 def was_trained_on(subject: Subject, data: ImageDataset) -> bool:

@@ -124,6 +124,17 @@ class Evaluation:
                 "`outputs` must be for labels of this kind. Received: outputs with multi_label="
                 f"{self.outputs.multi_label}, labels of shape {labels.shape}"
             )
+        if len(names) != len(labels):
+            raise ValueError(
+                "`names` must hold one for each image. "
+                f"Received: {len(names)} names, {len(labels)} images"
+            )
+        thresholds = self.outputs.thresholds
+        if thresholds and len(thresholds) != len(label_names):
+            raise ValueError(
+                "`outputs` must hold a threshold for each class. Received: "
+                f"{len(thresholds)} thresholds, {len(label_names)} classes"
+            )
 
     @property
     def multi_label(self) -> bool:
@@ -301,15 +312,6 @@ class Evaluation:
         """Returns the scores of all classes, the lowest F1 first, those without images last."""
         return sorted(self.class_scores, key=lambda scores: scores.f1 if scores.support else 2.0)
 
-    def class_rows(self) -> list[tuple[str, int, int, str]]:
-        """Returns one row per class for a table, the worst classes first.
-
-        Each is a tuple of the class's name, the number of its images, how many are right, and the
-        class it is most often taken for ("" where there is none). Classes without images come last.
-        """
-        rows = [(s.name, s.support, s.right, s.confused_with) for s in self.class_scores]
-        return sorted(rows, key=lambda row: row[2] / row[1] if row[1] else 2.0)
-
 
 def describe_classes(classes: int | tuple[int, ...], label_names: Sequence[str]) -> str:
     """Returns the names of the `true` or `predicted` classes of a `Mistake`.
@@ -328,6 +330,11 @@ def _classes_of(label):
 
 
 def _check(labels, logits, classes):
+    if classes < 2:
+        raise ValueError(
+            f"`label_names` must name at least two classes. Received: {classes}. For one label "
+            "name the classes with and without it."
+        )
     fits = labels.shape in ((len(logits),), logits.shape) and logits.shape[1:] == (classes,)
     if not np.ndim(labels) or not len(labels) or not fits:
         raise ValueError(

@@ -9,8 +9,9 @@ from fnmatch import fnmatch
 
 from keras_bit.core.text import list_some
 from keras_bit.core.warn import warn_caller
-from keras_bit.data.images import map_headers, read_image_size, try_read
+from keras_bit.data.images import read_image_size, try_read
 from keras_bit.data.sources.folders import walk_files
+from keras_bit.data.threads import map_headers
 
 FORMATS = "JPEG, PNG, BMP, GIF, WebP or TIFF"
 RECURSIVE = "**"

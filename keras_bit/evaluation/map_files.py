@@ -13,7 +13,7 @@ from keras_bit.evaluation.class_maps import draw_class_maps, enlarged
 from keras_bit.evaluation.pictures import shorten
 
 if TYPE_CHECKING:
-    from keras_bit.evaluation.predict import FilePrediction
+    from keras_bit.evaluation.saved_run import FilePrediction
 
 _LONGEST_NAME = 200  # bytes of an image's name in that of its picture; systems allow about 255
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from keras_bit.core.text import list_some
 from keras_bit.evaluation.evaluation import TEMPERATURE, THRESHOLDS, Evaluation
-from keras_bit.evaluation.scores import imbalance
+from keras_bit.evaluation.scores import imbalance, with_intervals
 
 UNEQUAL = 3  # how many times as many images make classes unequal
 _NAMED = 5
@@ -39,21 +39,16 @@ def score_rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     >>> score_rows(keras_bit.Evaluation([0, 1], [[2, 0], [0, 3]], ("cat", "dog")))[1]
     ('accuracy', '1.0000', '95% interval: 0.3424 to 1.0000')
     """
-    metrics = evaluation.metrics
-    ends = {f"{name}_{end}" for name in metrics for end in ("low", "high")}
-    remarks = {
-        f"{name}": f"95% interval: {metrics[f'{name}_low']:.4f} to {metrics[f'{name}_high']:.4f}"
-        for name in metrics
-        if f"{name}_low" in metrics
-    }
     temperature = evaluation.outputs.temperature
-    if temperature != 1:
-        remarks["calibration_error"] = f"with the temperature {temperature:.4g}"
-    return [
-        (name.replace("_", " "), f"{value:.4f}", remarks.get(name, ""))
-        for name, value in metrics.items()
-        if name not in ends
-    ]
+    rows = []
+    for name, value, interval in with_intervals(evaluation.metrics):
+        remark = ""
+        if interval is not None:
+            remark = "95% interval: {:.4f} to {:.4f}".format(*interval)
+        elif name == "calibration_error" and temperature != 1:
+            remark = f"with the temperature {temperature:.4g}"
+        rows.append((name.replace("_", " "), f"{value:.4f}", remark))
+    return rows
 
 
 def notes(evaluation: Evaluation, train_counts: Sequence[int] | None = None) -> list[str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_bit.core.arguments import check_boolean, check_positive_number
-from keras_bit.core.files import read_json, wrap_read_errors, write_json
+from keras_bit.core.file_faults import wrap_read_errors
+from keras_bit.core.files import read_json, write_json
 from keras_bit.evaluation.calibration import fit_temperature, probabilities_of
 from keras_bit.evaluation.scores import DEFAULT_THRESHOLD, SMALLEST_THRESHOLD, best_thresholds
 
@@ -67,8 +68,15 @@ class RunOutputs:
     def read(cls, folder: str | os.PathLike, classes: int, name: str = "run") -> "RunOutputs":
         """Returns what `outputs.json` in the folder of a run says.
 
-        Without the file, as in runs of earlier versions, it is a softmax. Errors call the argument
-        that named the run `name`.
+        Without the file, as in runs of earlier versions, it is a softmax.
+
+        Args:
+            folder: The folder.
+            classes: Number of classes of the run.
+            name: What errors call the argument that named the run.
+
+        Raises:
+            ValueError: If the file is damaged, or has thresholds for other classes.
         """
         path = pathlib.Path(folder, OUTPUTS_FILE)
         if not path.exists():
@@ -105,8 +113,13 @@ class RunOutputs:
     def fit_temperature(self, evaluation: "Evaluation") -> "RunOutputs":
         """Returns these with the temperature that suits the images of an evaluation best.
 
-        They must be images that the model was not trained on. Decisions stay as they are. Raises a
-        ValueError as `calibration.fit_temperature`.
+        Decisions stay as they are.
+
+        Args:
+            evaluation: Of images that the model was not trained on.
+
+        Raises:
+            ValueError: If no temperature is the best, as where all images are right.
         """
         labels, logits = evaluation.label_matrix, evaluation.logits
         return self.with_temperature(fit_temperature(labels, logits, self.multi_label))

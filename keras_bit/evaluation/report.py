@@ -29,6 +29,7 @@ from keras_bit.evaluation.pictures import (
     draw_schedule,
     draw_training_images,
 )
+from keras_bit.evaluation.scores import with_intervals
 from keras_bit.hyperrule.rule import HyperRule
 
 PAGE_FILE = "report.html"
@@ -74,11 +75,19 @@ def write_report(
 ) -> None:
     """Writes the pictures of a run to `folder/report` and all of them to `folder/report.html`.
 
-    `text` is shown as it is, `metrics` as a table. `history` and `training_examples` are as for
-    `draw_curves` and `draw_training_images`; `mistaken_images` those of
-    `evaluation.mistakes(SHOWN_MISTAKES)`, in their order, and `mistake_maps` their class activation
-    maps `(n, rows, columns, classes)`; `train_counts` the number of training images of each class,
-    by which the page tells that classes are unequal.
+    Args:
+        folder: The folder of the run.
+        text: Lines that are shown as they are, such as the plan.
+        rule: The `keras_bit.HyperRule` of the run.
+        history: Lists with one value for each epoch, as in `FineTuneResult.history`.
+        metrics: Names and values, shown as a table.
+        evaluation: The `keras_bit.Evaluation` on the validation images.
+        training_examples: Images as the model sees them, floats in [0, 1] or uint8, and their
+            labels, one-hot or mixed. The first 16 are drawn.
+        mistaken_images: The images of `evaluation.mistakes(12)`, in their order.
+        mistake_maps: Their class activation maps, `(n, rows, columns, classes)`.
+        train_counts: Number of training images of each class, by which the page tells that
+            classes are unequal.
     """
     folder = pathlib.Path(folder)
     pictures = folder / PICTURES_FOLDER
@@ -130,13 +139,12 @@ def _results(metrics, evaluation, train_counts):
 
 def _facts(metrics):
     """Rows of names and values; an interval stands beside its value."""
-    ends = {f"{name}_{end}" for name in metrics for end in ("low", "high")}
-    for name, value in metrics.items():
-        if name in ends or value is False or value is None:
+    for name, value, interval in with_intervals(metrics):
+        if value is False or value is None:
             continue
         shown = _fact(value)
-        if f"{name}_low" in metrics:
-            low, high = (_fact(metrics[f"{name}_{end}"]) for end in ("low", "high"))
+        if interval is not None:
+            low, high = map(_fact, interval)
             shown = f"{shown} (95% interval: {low} to {high})"
         yield name.replace("_", " "), shown
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_bit.core.files import atomic_write, check_folder_name, write_json
 from keras_bit.evaluation.evaluation import Evaluation
-from keras_bit.evaluation.predict import MODEL_FILE
 from keras_bit.evaluation.report import write_evaluation_page
+from keras_bit.evaluation.saved_run import MODEL_FILE
 
 EVALUATION_FILE = "evaluation.html"
 METRICS_FILE = "metrics.json"

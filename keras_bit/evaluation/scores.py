@@ -1,13 +1,34 @@
 """What scores are computed of: shares with an interval, and thresholds of labels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 NORMAL_95 = 1.959963984540054  # the standard normal lies between -this and this in 95% of cases
 DEFAULT_THRESHOLD = 0.5
 SMALLEST_THRESHOLD = float(np.finfo(np.float64).tiny)  # at 0 every image would have the label
+
+
+def with_intervals(
+    metrics: Mapping[str, Any],
+) -> Iterator[tuple[str, Any, tuple[Any, Any] | None]]:
+    """Yields name, value and interval of each metric; the interval's ends are none themselves.
+
+    >>> from keras_bit.evaluation.scores import with_intervals
+    >>> metrics = {"accuracy": 0.8, "accuracy_low": 0.49, "accuracy_high": 0.94, "loss": 0.5}
+    >>> list(with_intervals(metrics))
+    [('accuracy', 0.8, (0.49, 0.94)), ('loss', 0.5, None)]
+    """
+    ends = {name: (f"{name}_low", f"{name}_high") for name in metrics if f"{name}_low" in metrics}
+    hidden = {end for pair in ends.values() for end in pair}
+    for name, value in metrics.items():
+        if name in ends:
+            low, high = ends[name]
+            yield name, value, (metrics[low], metrics[high])
+        elif name not in hidden:
+            yield name, value, None
 
 
 def wilson_interval(right: int, total: int, z: float = NORMAL_95) -> tuple[float, float]:

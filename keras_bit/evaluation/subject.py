@@ -14,7 +14,7 @@ from keras_bit.core.arguments import check_integer
 from keras_bit.core.files import read_json
 from keras_bit.evaluation.class_maps import MapsOf, class_map_function
 from keras_bit.evaluation.outputs import RunOutputs
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.image_input import MIN_EDGE
@@ -39,6 +39,8 @@ class Subject:
         outputs: What its logits mean, if known.
         folder: The folder of its run, where there is one.
         train_fingerprint: That of the images it was trained on, if known.
+        image_counts: How many images of each class its run had, for training and validation
+            together, if known.
         class_maps: Returns a function from such images to class activation maps, if it has any.
     """
 
@@ -49,6 +51,7 @@ class Subject:
     outputs: RunOutputs | None = None
     folder: pathlib.Path | None = None
     train_fingerprint: str | None = None
+    image_counts: tuple[int, ...] | None = None
     class_maps: Callable[[], MapsOf | None] = lambda: None
 
     @classmethod
@@ -70,14 +73,16 @@ class Subject:
 
     @classmethod
     def _of_saved(cls, run):
+        fingerprint, counts = _known_data(run.folder)
         return cls(
             model=lambda: run.model,
-            load=lambda: functools.partial(run.logits, run.model),
+            load=lambda: run.logits,
             edge=run.rule.crop_size,
             label_names=run.label_names,
             outputs=run.outputs,
             folder=run.folder,
-            train_fingerprint=_train_fingerprint(run.folder),
+            train_fingerprint=fingerprint,
+            image_counts=counts,
             class_maps=lambda: run.class_maps,
         )
 
@@ -93,6 +98,7 @@ class Subject:
             outputs=outputs,
             folder=result.output,
             train_fingerprint=data.train_fingerprint,
+            image_counts=_image_counts(data.train_counts, data.test_counts),
             class_maps=lambda: class_map_function(result.model),
         )
 
@@ -136,9 +142,15 @@ def _value_range(layer: Any) -> tuple[float, float]:
     return next((each for each in found if each != (0, 1)), (0, 1))
 
 
-def _train_fingerprint(folder):
-    """That of the images that the run in a folder was trained on, as far as its files tell."""
+def _known_data(folder):
+    """The training images' fingerprint, and `image_counts`, as far as the files of a run tell."""
     try:
-        return read_json(folder / PLAN_FILE)["data"]["train_fingerprint"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None  # a model may be handed on without the plan of its run
+        data = read_json(folder / PLAN_FILE)["data"]
+        counts = _image_counts(data.get("train_counts", ()), data.get("test_counts", ()))
+        return data["train_fingerprint"], counts
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None, None  # a model may be handed on without the plan of its run
+
+
+def _image_counts(train_counts, test_counts):
+    return tuple(map(sum, zip(train_counts, test_counts, strict=True)))

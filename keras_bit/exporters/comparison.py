@@ -76,7 +76,7 @@ def compare(
 
 
 def latencies(calls: tuple[Callable[[], object], ...]) -> list[float]:
-    """Returns the median seconds of each of some calls, which take turns, after one to warm up."""
+    """Returns the median seconds of each of some calls, interleaved, after one to warm up."""
     for call in calls:
         call()
     seconds: list[list[float]] = [[] for _ in calls]

@@ -61,14 +61,15 @@ def export(
             they are known, are written beside it, `photos.labels.json` beside `photos.onnx`, and
             into it as metadata.
         format: `"tf_saved_model"`, `"litert"`, `"onnx"` or `"openvino"`. All but the first need an
-            extra of the same name, such as `pip install keras_bit[onnx]`.
+            extra of the same name, such as `pip install "keras_bit[onnx]"`.
         image_size: Height and width of the images that the file takes, one number for both, in
             pixels. Default: any for a run, and what the model's input takes for a model. A run's
             images are resized to the run's size, and those of a model with a fixed input to that.
             The batch size is always free.
         input: `"uint8"`, or `"float32"` for images in [0, 1]; both (batch, height, width, 3), RGB.
         outputs: `"probabilities"`, or `"logits"`, both float32 (batch, classes); logits are divided
-            by the run's temperature.
+            by the run's temperature. That an image may have several labels is known of a run; of a
+            model it is by `data` that has them.
         quantize: `None`; `"dynamic"` for weights of 8 bits (litert, onnx); or `"int8"` for
             activations of 8 bits as well (litert, onnx, openvino), calibrated with `data`.
         data: Images to compare on: an `ImageDataset`, of which test images are compared and
@@ -131,7 +132,8 @@ def export(
             comparison, latency, keras_latency = work.compare(written)
         if fault := comparison.fault(quantize is not None, min_agreement):
             raise ExportError(f"{target} was not kept: {fault}.")
-        size = sum(file.stat().st_size for file in written.parent.rglob("*") if file.is_file())
+        files = (file for file in written.parent.rglob("*") if file != chosen.labels_file(written))
+        size = sum(file.stat().st_size for file in files if file.is_file())
         labels = publish(written, target, chosen)
     result = ExportResult(
         path=target,

@@ -47,9 +47,9 @@ class Format:
         needed = ("tensorflow", *self.packages) + (self.quantizers if quantize is not None else ())
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:
+            source = f'"keras_bit[{self.extra}]"' if self.extra else "tensorflow"
             raise ImportError(
-                f"format={self.name!r} needs {' and '.join(missing)}: "
-                f"`pip install {f'keras_bit[{self.extra}]' if self.extra else 'tensorflow'}`."
+                f"format={self.name!r} needs {' and '.join(missing)}: `pip install {source}`."
             )
 
     def check_size(self, weight_bytes: int) -> None:

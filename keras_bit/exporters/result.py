@@ -25,7 +25,7 @@ class ExportResult:
         accuracy, keras_accuracy: Share of the classes, or labels, that are right, of the file and
             of Keras; `None` where the images have no labels.
         size: Bytes.
-        latency, keras_latency: Seconds for one image, medians of calls that took turns.
+        latency, keras_latency: Seconds for one image, medians of interleaved calls.
     """
 
     path: pathlib.Path

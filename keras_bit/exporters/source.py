@@ -14,7 +14,7 @@ from keras_bit.evaluation import RunOutputs
 from keras_bit.evaluation.subject import Subject
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.image_input import check_value_range
-from keras_bit.models.fold import fold, holds_backbone
+from keras_bit.models.fold import copy_weights, folded_copy, holds_backbone, uncompiled
 from keras_bit.training.memory import FLOAT32_SIZE
 
 RUN_RANGE = (0, 1)  # of the images of `keras_bit.pipelines`
@@ -107,7 +107,7 @@ class Source:
 
     def folded(self) -> keras.Model:
         """Returns the model with its kernels standardized."""
-        return fold(self.model)
+        return folded_copy(self.model)
 
     def predict(self, images: np.ndarray, probabilities: bool) -> np.ndarray:
         """Returns what Keras says of uint8 images (n, height, width, 3) of the model's size."""
@@ -156,12 +156,13 @@ def _checked_model(model):
 
 def _in_float32(model):
     """The model, or its twin that computes in float32: runtimes have no other convolutions."""
-    config = keras.saving.serialize_keras_object(model)
+    with uncompiled(model):  # Its loss may be registered nowhere.
+        config = keras.saving.serialize_keras_object(model)
     changed = _with_float32(config)
     if changed == config:
         return model
     twin = keras.saving.deserialize_keras_object(changed, safe_mode=False)
-    twin.set_weights(model.get_weights())
+    copy_weights(model, twin)
     return twin
 
 

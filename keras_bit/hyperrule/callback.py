@@ -2,20 +2,22 @@
 
 import copy
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 
 from keras_bit.core.arguments import check_integer
-from keras_bit.hyperrule.keras_internals import (
+from keras_bit.core.keras_internals import (
     TrainFunctions,
+    accumulation_steps,
+    build_optimizer,
     inner_optimizer,
     learning_rate_schedule,
     skipped_steps,
     updates_of,
 )
+from keras_bit.core.warn import warn_caller
 from keras_bit.hyperrule.rule import HyperRule
 
 DEFAULT_EPOCHS = 10
@@ -58,7 +60,7 @@ def fit_hyperrule(
         callbacks: Further callbacks for `**`, such as `keras.callbacks.EarlyStopping`.
 
     Returns:
-        A `keras.callbacks.Callback`.
+        A `HyperRuleCallback`.
 
     Raises:
         ValueError: If an argument is of the wrong kind; from `fit`, before the first step, if its
@@ -74,7 +76,11 @@ def fit_hyperrule(
 
 
 class HyperRuleCallback(keras.callbacks.Callback):
-    """What `fit_hyperrule` returns: a callback, and a mapping of arguments for `fit`."""
+    """What `fit_hyperrule` returns: a callback, and a mapping of arguments for `fit`.
+
+    Args:
+        rule, steps_per_epoch, callbacks: As for `fit_hyperrule`.
+    """
 
     # Keras may run the end of a batch in a thread beside the training, which then waits for the
     # loss in place of the training itself.
@@ -130,20 +136,21 @@ class HyperRuleCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._optimizer = inner_optimizer(self.model)
-        self._accumulation = getattr(self._optimizer, "gradient_accumulation_steps", None) or 1
+        self._accumulation = accumulation_steps(self._optimizer)
+        build_optimizer(self.model)
         self._functions = TrainFunctions(self.model)
         self._is_first_epoch = True
         strategy = getattr(self.model, "distribute_strategy", None)
         if strategy is not None:
             refuse_accumulation(self._accumulation, strategy.num_replicas_in_sync)
         if self._accumulation != self.rule.accumulation_steps:
-            _warn(
+            warn_caller(
                 f"The rule makes an update of {self.rule.accumulation_steps} accumulation steps, "
                 f"the compiled optimizer accumulates {self._accumulation}. Compile with "
                 "`rule.optimizer()`."
             )
         if not _follows(self._optimizer, self.rule):
-            _warn(
+            warn_caller(
                 "The compiled optimizer does not follow the rule's learning-rate schedule. "
                 "Compile with `rule.optimizer()`, or give yours `learning_rate=rule.schedule()`."
             )
@@ -188,7 +195,7 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._functions.use()
         missing = self._remaining_updates()
         if missing > 0 and not self.model.stop_training:
-            _warn(
+            warn_caller(
                 f"Training ended {missing} updates before the end of the schedule. Raise `epochs`, "
                 "or use `fit(..., **fit_hyperrule(rule))`."
             )
@@ -212,7 +219,7 @@ class HyperRuleCallback(keras.callbacks.Callback):
 
     def _check_duration(self, epoch):
         if self._remaining_steps <= 0:
-            _warn(
+            warn_caller(
                 f"The schedule of {self.rule.schedule_length} updates had ended before the first "
                 "step: `optimizer.iterations` says so. No update is made."
             )
@@ -230,11 +237,6 @@ class HyperRuleCallback(keras.callbacks.Callback):
 def default_steps_per_epoch(rule: HyperRule) -> int:
     """Returns a tenth of the schedule in steps of `fit`, rounded up to whole updates."""
     return math.ceil(rule.schedule_length / DEFAULT_EPOCHS) * rule.accumulation_steps
-
-
-def _warn(message):
-    # The frames between here and the user's `fit` differ from one Keras version to the next.
-    warnings.warn(message, stacklevel=2)
 
 
 def _follows(optimizer, rule):
@@ -256,8 +258,9 @@ def refuse_accumulation(accumulation: int, replicas: int) -> None:
         raise ValueError(
             "`micro_batch_size` cannot be combined with a tf.distribute strategy of several "
             f"replicas: Keras does not accumulate gradients there. Received: {replicas} replicas, "
-            f"{accumulation} accumulation steps per update. Remove `micro_batch_size`: replicas "
-            "split the batch already. Or train on one GPU (CUDA_VISIBLE_DEVICES=0)."
+            f"{accumulation} accumulation steps per update. Replicas split the batch already: "
+            'remove `micro_batch_size`, or give "auto" beside a rule that has one. Or train on '
+            "one GPU (CUDA_VISIBLE_DEVICES=0)."
         )
 
 

@@ -13,7 +13,7 @@ _KerasSGD: Any = type(keras.optimizers.SGD.__new__(keras.optimizers.SGD))
 
 @register
 class SGD(_KerasSGD):
-    """`keras.optimizers.SGD`, with TensorFlow one operation for each array where that has momentum.
+    """SGD with momentum whose update is one operation for each array on TensorFlow.
 
     Keras multiplies, subtracts, assigns and adds, each a pass over the weights; the result is the
     same. Arguments, state and saved files are those of `keras.optimizers.SGD`. What the one

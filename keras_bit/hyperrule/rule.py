@@ -60,10 +60,15 @@ class HyperRule:
         recipe: What suits a network for which the tables were not made, in their place:
             `keras_bit.presets()[name].recipe`; see `for_preset`.
 
-    Attributes (decided, read-only): `image_size` as `(height, width)`, `dataset_size`,
-    `batch_size`, `micro_batch_size`, `accumulation_steps`, `resize_edge`, `crop_size`,
-    `schedule_length`, `boundaries`, `warmup_steps`, `learning_rate`, `momentum`, `mixup_alpha`
-    (0.0 for none), `random_crop`, `random_flip`. `given` holds the arguments as they were given.
+    Attributes:
+        image_size: `(height, width)`.
+        dataset_size, batch_size, micro_batch_size, random_crop, random_flip: As the arguments.
+        accumulation_steps: Number of micro-batches in an update.
+        resize_edge, crop_size: Edges in pixels, decided.
+        schedule_length, boundaries, warmup_steps: Numbers of updates, decided.
+        learning_rate, momentum: Of the optimizer, decided.
+        mixup_alpha: MixUp's alpha, decided; 0.0 for none.
+        given: Dict of the arguments as they were given.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another.
@@ -267,6 +272,7 @@ class HyperRule:
         accumulation = "one step per update"
         if self.accumulation_steps > 1:
             accumulation = f"{self.accumulation_steps} micro-batches of {self.micro_batch_size}"
+        warmup = "linear, in updates" if self.warmup_steps else "as in the authors' blog post"
         drops = ", ".join(f"{boundary:,}" for boundary in self.boundaries)
         rate = f"0.003 x {self.batch_size} / 512"
         edge, crop = (f"{pixels}x{pixels}" for pixels in (self.resize_edge, self.crop_size))
@@ -283,7 +289,7 @@ class HyperRule:
                 source("schedule_length", f"{steps:,} at batch 512, for {size}"),
             ),
             ("", "", f"{epochs:,.1f} passes over the data"),
-            ("warm-up", self.warmup_steps or "none", source("warmup", "linear, in updates")),
+            ("warm-up", self.warmup_steps or "none", source("warmup", warmup)),
             ("learning rate", f"{self.learning_rate:.6g}", source("learning_rate", rate)),
             ("divided by 10", f"after {drops}", "updates"),
             ("optimizer", "SGD", f"momentum {self.momentum}"),

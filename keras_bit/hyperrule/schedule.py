@@ -25,7 +25,7 @@ class HyperRuleSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         learning_rate: Positive float, the rate before the first boundary.
-        boundaries: Increasing step numbers after which the rate drops.
+        boundaries: Step numbers, in ascending order, after which the rate drops.
         warmup_steps: Integer, the length of the warm-up; 0 for none.
         decay_rate: Positive float, the factor of each drop; the authors divide by ten.
         accumulation_steps: The optimizer's `gradient_accumulation_steps`. Keras calls a schedule
@@ -37,7 +37,7 @@ class HyperRuleSchedule(keras.optimizers.schedules.LearningRateSchedule):
     float32, of the same shape.
 
     Raises:
-        ValueError: If a number is out of range or the boundaries do not increase.
+        ValueError: If a number is out of range or the boundaries decrease.
 
     Example:
 

@@ -66,6 +66,7 @@ class BiTBackbone(keras.layers.Layer):
             third of the memory for activations or less, in about a third more time.
         kernel_epsilon: Positive float, added to a kernel's variance: 1e-10 as in the authors'
             code, 1e-8 in timm's and Hugging Face's ports.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         images: Tensor (batch, height, width, 3), float of any precision, or of an integer dtype
@@ -174,7 +175,7 @@ class BiTBackbone(keras.layers.Layer):
         """Returns the backbone with the weights in `arrays`.
 
         Args:
-            arrays: What `keras_bit.weights.formats.read_weights` returns; a head is skipped.
+            arrays: What `keras_bit.weights.read_weights` returns; a head is skipped.
             **kwargs: Further arguments of the layer.
 
         Raises:
@@ -194,7 +195,7 @@ class BiTBackbone(keras.layers.Layer):
 
         Args:
             path: File to write.
-            dtype: "float32", or "float16" for half the size.
+            dtype: `"float32"`, or `"float16"` for half the size.
 
         Raises:
             ValueError: If `dtype` is another one.
@@ -218,7 +219,7 @@ class BiTBackbone(keras.layers.Layer):
         Args:
             path: File to write.
             layout: `"timm"`, or `"huggingface"` for `transformers.BitModel`.
-            dtype: "float32", or "float16" for half the size.
+            dtype: `"float32"`, or `"float16"` for half the size.
             head: A `ZeroInitHead` to write beside it.
 
         Raises:

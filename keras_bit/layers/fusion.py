@@ -28,8 +28,10 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     run a compiled function. Tensors are positional arguments, Python values keywords.
     """
 
+    # One for each size: a function traced for unknown sizes would also be taken for known ones, and
+    # the last bits of a run would depend on what its process had done before.
     @functools.cache
-    def traced(jit_compile):
+    def traced(sizes, jit_compile):
         import tensorflow as tf
 
         return tf.function(function, jit_compile=jit_compile, autograph=False)
@@ -38,9 +40,24 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(x, *tensors, **options):
         if keras.backend.backend() != "tensorflow" or _is_eager(x) or _is_exported():
             return function(x, *tensors, **options)
-        return traced(_is_large(x))(x, *tensors, **options)
+        return traced(tuple(x.shape[1:]), _is_large(x))(x, *tensors, **options)
 
     return call
+
+
+def runs_with_onednn() -> bool:
+    """Whether oneDNN executes what is called here, one operation of TensorFlow after another.
+
+    So it is on a CPU in eager mode, and in graphs that are neither compiled as a whole nor
+    exported. It may be switched off, see `keras_bit.core.onednn`.
+    """
+    if keras.backend.backend() != "tensorflow" or not runs_on_cpu() or _is_exported():
+        return False
+    import tensorflow as tf
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+    from tensorflow.python.util._pywrap_util_port import IsMklEnabled
+
+    return IsMklEnabled() and not GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def wide_dtype(dtype: str) -> str:

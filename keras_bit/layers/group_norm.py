@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bit.core.arguments import check_integer, check_positive_number
+from keras_bit.core.arguments import check_integer, check_maps, check_positive_number
 from keras_bit.core.saving import register
 from keras_bit.layers.fusion import fused, row_sums, wide_dtype, with_control_dependency
 
@@ -200,11 +200,16 @@ class GroupNorm(keras.layers.Layer):
         epsilon: Positive float, added to the variance inside the square root; 1e-5 as in the
             authors' code (Keras's default is 1e-3).
         activation: Activation of the normalized map, as Keras's layers take it; `None` for none.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
-    Input and output shape: (batch, height, width, channels), float.
+    Call arguments:
+        inputs: Tensor (batch, height, width, channels), float.
+
+    Output shape: that of the inputs.
 
     Raises:
-        ValueError: If a number is out of range or `groups` does not divide the channels.
+        ValueError: If a number is out of range, the inputs are no maps, or `groups` does not
+            divide the channels.
 
     Example:
 
@@ -222,8 +227,9 @@ class GroupNorm(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        channels = input_shape[-1]
-        if channels is None or channels % self.groups:
+        check_maps(input_shape)
+        channels: Any = input_shape[-1]
+        if channels % self.groups:
             raise ValueError(
                 "`groups` must divide the number of channels. "
                 f"Received: groups={self.groups}, input_shape={tuple(input_shape)}"

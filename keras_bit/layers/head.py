@@ -28,12 +28,14 @@ class ZeroInitHead(keras.layers.Dense):
             to layer.
         kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: As in
             `keras.layers.Dense`.
+        dtype: 32-bit or 64-bit float of the weights and the logits.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `trainable`.
 
     Call arguments:
         inputs: Tensor (batch, ..., features), float.
         training: Boolean; features are dropped with `True` only.
 
-    Input shape: (batch, ..., features). Output shape: (batch, ..., num_classes), float32.
+    Output shape: (batch, ..., num_classes), in `dtype`.
 
     Raises:
         ValueError: If `num_classes` is not a positive integer, `dropout` is outside of [0, 1),

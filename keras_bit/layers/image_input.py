@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -109,14 +110,16 @@ def _nan_guard(x, images_shape, value_range):
 
 def _out_of_range(x, value_range):
     lowest, highest = float(ops.min(x)), float(ops.max(x))
-    advice = "Remove the images that hold NaN or infinite values."
-    if lowest < 0:
+    advice = "Pass `value_range=(0, 255)` for such images, or divide them by 255."
+    if not math.isfinite(lowest) or not math.isfinite(highest):
+        advice = "Remove the images that hold NaN or infinite values."
+    elif lowest < 0:
         advice = (
             "They look standardized, which BiT does without: undo it, `images * std + mean`, and "
             "pass `value_range=(-1, 1)` only for images that lie there."
         )
-    elif highest > 2:
-        advice = "Pass `value_range=(0, 255)` for such images, or divide them by 255."
+    elif value_range == (0, 255):
+        advice = "Scale them to 0 to 255: divide 16-bit images by 257."
     return ValueError(
         f"`images` must lie in `value_range={value_range}`. "
         f"Received: values from {lowest:g} to {highest:g}. {advice}"

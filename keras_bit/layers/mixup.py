@@ -1,5 +1,6 @@
 """MixUp as BiT uses it: one weight for a batch, which is mixed with itself reversed."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -29,6 +30,7 @@ class MixUp(SeededLayer):
         seed: Integer. The same seed gives the same sequence of weights in every run, and the
             sequence continues from epoch to epoch. In `Dataset.map` leave `num_parallel_calls` at
             its default: parallel calls draw the weights in no fixed order.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         images: Tensor (batch, height, width, channels), float or uint8; or a tuple
@@ -73,7 +75,8 @@ class MixUp(SeededLayer):
             return _mix_with_reversed(images["images"], images["weight"][:, None, None, None])
         if isinstance(images, dict):
             keys, parts = _split_dict(images)
-            return dict(zip(keys, self._mix_parts(parts, training), strict=True))
+            mixed = dict(zip(keys, self._mix_parts(parts, training), strict=True))
+            return {**images, **mixed}
         parts = images if isinstance(images, (tuple, list)) else (images, labels, sample_weight)
         return self._mix_parts(tuple(part for part in parts if part is not None), training)
 
@@ -137,11 +140,12 @@ def _mix_with_reversed(x, weight):
     if on_tensorflow(x):
         import tensorflow as tf
 
-        cast, flip, dtype = tf.cast, tf.reverse, x.dtype.name
+        cast, flip, dtype = tf.cast, partial(tf.reverse, axis=[0]), x.dtype.name
     else:
-        cast, flip, dtype = ops.cast, ops.flip, keras.backend.standardize_dtype(x.dtype)
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        cast, flip = ops.cast, partial(ops.flip, axis=0)  # Keras 3.12 takes no list of axes
     exact = cast(x, "float32")
-    mixed = weight * exact + (1.0 - weight) * flip(exact, [0])
+    mixed = weight * exact + (1.0 - weight) * flip(exact)
     return cast(mixed, dtype) if "float" in dtype else mixed
 
 
@@ -179,8 +183,8 @@ def _jax_beta(alpha, seed):
 
 
 def _split_dict(data):
-    keys = [key for key in ("images", "labels", "sample_weight") if key in data]
-    if set(data) != set(keys) or "images" not in keys:
+    keys = [key for key in ("images", "labels", "sample_weight") if data.get(key) is not None]
+    if set(data) - {"sample_weight"} != set(keys) - {"sample_weight"} or "images" not in keys:
         raise ValueError(
             "A dict given to MixUp must hold `images`, `labels` and at most `sample_weight`. "
             f"Received: keys {sorted(data)}"

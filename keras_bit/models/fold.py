@@ -1,9 +1,12 @@
 """Models for inference, in which every backbone is folded."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+from keras_bit.core.warn import warn_caller
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.models.classifier import BiTClassifier
 
@@ -18,6 +21,10 @@ def fold(model: Any) -> Any:
     Returns:
         A new object with copies of all weights, of the same kind, compiled where `model` is. Its
         backbones are not trainable, which would change the mean and variance of their kernels.
+        `Lambda` layers are the same objects in both.
+
+    Warns, and leaves it uncompiled, where `model` is compiled with what Keras cannot find by its
+    name, such as a function that is not registered.
 
     Raises:
         ValueError: If there is no `BiTBackbone` in the model, or it is a subclass of `keras.Model`
@@ -30,13 +37,22 @@ def fold(model: Any) -> Any:
     >>> keras_bit.fold(model).layers[0].standardize
     False
     """
+    folded = folded_copy(model)
+    if getattr(model, "compiled", False):
+        try:
+            folded.compile_from_config(model.get_compile_config())
+        except (NotImplementedError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            warn_caller(f"The folded model is not compiled; compile it yourself. Keras: {reason}")
+    return folded
+
+
+def folded_copy(model: Any) -> Any:
+    """Returns what `fold` does, not compiled."""
     if isinstance(model, BiTBackbone):
         return model.fold()
     if isinstance(model, BiTClassifier):
-        folded = BiTClassifier(model.backbone.fold(), _copy(model.head), name=model.name)
-        if model.compiled:
-            folded.compile_from_config(model.get_compile_config())
-        return folded
+        return BiTClassifier(model.backbone.fold(), _copy(model.head), name=model.name)
     if not isinstance(model, keras.Sequential) and not _is_functional(model):
         raise ValueError(
             "`model` must be a BiTBackbone, a BiTClassifier, or a keras.Sequential or functional "
@@ -49,9 +65,9 @@ def fold(model: Any) -> Any:
         )
 
     def folded_or_copied(layer):
-        return fold(layer) if holds_backbone(layer) else _copy(layer)
+        return folded_copy(layer) if holds_backbone(layer) else _copy(layer)
 
-    return keras.models.clone_model(model, clone_function=folded_or_copied)
+    return _clone(model, folded_or_copied)
 
 
 def holds_backbone(layer: Any) -> bool:
@@ -63,11 +79,36 @@ def _is_functional(model):
     return isinstance(model, keras.Model) and hasattr(model, "operations")
 
 
+def _clone(model, clone_function):
+    with uncompiled(model):
+        return keras.models.clone_model(model, clone_function=clone_function)
+
+
+@contextlib.contextmanager
+def uncompiled(model: keras.Model) -> Iterator[None]:
+    """Keeps Keras from compiling clones of a model, and from saving what it is compiled with."""
+    compiled, model.compiled = model.compiled, False
+    try:
+        yield
+    finally:
+        model.compiled = compiled
+
+
+def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
+    """Gives an equal layer or model the weights of another, and what follows from them."""
+    target.set_weights(source.get_weights())
+    for layer in target._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
 def _copy(layer):
-    if not isinstance(layer, keras.Layer):
-        return layer  # An operation of `keras.ops`, which has no weights.
+    if not isinstance(layer, keras.Layer) or isinstance(layer, keras.layers.Lambda):
+        return layer  # Without weights; the first is an operation of `keras.ops`.
+    if isinstance(layer, keras.Sequential) or _is_functional(layer):
+        return _clone(layer, _copy)
     copy = type(layer).from_config(layer.get_config())
     if layer.built:
         copy.build_from_config(layer.get_build_config())
-        copy.set_weights(layer.get_weights())
+        copy_weights(layer, copy)
     return copy

@@ -10,9 +10,10 @@ import numpy as np
 from keras import ops
 
 from keras_bit.core.arguments import check_integer
-from keras_bit.pretraining.families import FAMILIES, draws
+from keras_bit.core.random import frozen_stream
+from keras_bit.pretraining.families import FAMILIES
 
-_CLASSES, _PICTURES = 0, 1  # what a stream of random numbers is for
+_CLASSES, _IMAGES = 0, 1  # what a stream of random numbers is for
 
 
 class SyntheticImages(keras.utils.PyDataset):
@@ -24,8 +25,8 @@ class SyntheticImages(keras.utils.PyDataset):
     images are rendered in compiled `keras.ops`, on the device.
 
     Args:
-        families: Names of families: "contours", "fractals", "leaves", "networks", "scenes",
-            "textures".
+        families: Names of families: `"contours"`, `"fractals"`, `"leaves"`, `"networks"`,
+            `"scenes"`, `"textures"`.
         classes: Number of classes of each family.
         batch_size: Number of images in a batch, a multiple of the number of families.
         batches: Number of batches in an epoch.
@@ -42,6 +43,7 @@ class SyntheticImages(keras.utils.PyDataset):
 
     Example:
 
+    >>> from keras_bit.pretraining import SyntheticImages
     >>> images, labels = SyntheticImages(["textures"], classes=10, batch_size=4, batches=1)[0]
     >>> images.shape, labels.shape
     ((4, 64, 64, 3), (4,))
@@ -87,7 +89,7 @@ class SyntheticImages(keras.utils.PyDataset):
         return self.batches
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        random = draws.stream(self.seed, _PICTURES, self.start + index)
+        random = frozen_stream(self.seed, _IMAGES, self.start + index)
         images, labels = [], []
         for number, family in enumerate(self.families):
             chosen = random.randint(0, self.classes, self.batch_size // len(self.families))
@@ -101,7 +103,7 @@ class SyntheticImages(keras.utils.PyDataset):
 
 @functools.cache
 def _class_rows(family, classes, seed):
-    random = draws.stream(seed, _CLASSES, list(FAMILIES).index(family))
+    random = frozen_stream(seed, _CLASSES, list(FAMILIES).index(family))
     return FAMILIES[family].classes(random, classes)
 
 

@@ -12,8 +12,8 @@ from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.core.device import runs_on_cpu
 from keras_bit.core.files import read_json, write_json
+from keras_bit.core.keras_internals import updates_of
 from keras_bit.core.text import announce
-from keras_bit.hyperrule.keras_internals import updates_of
 from keras_bit.hyperrule.optimizer import SGD
 from keras_bit.hyperrule.schedule import HyperRuleSchedule
 from keras_bit.layers.backbone import BiTBackbone
@@ -80,17 +80,26 @@ def pretrain(
     images: dict = dict(
         families=families, classes=classes, batch_size=batch_size, image_size=image_size, seed=seed
     )
-    num_classes = SyntheticImages(**images, batches=1).num_classes  # Checks the arguments.
+    checked = SyntheticImages(**images, batches=1)
+    images = {name: getattr(checked, name) for name in images}  # plain numbers, for JSON
     if learning_rate is None:
-        learning_rate = RATE_PER_IMAGE * batch_size
+        learning_rate = RATE_PER_IMAGE * checked.batch_size
     learning_rate = check_positive_number("learning_rate", learning_rate)
-    keras.utils.set_random_seed(seed)
-    model = BiTClassifier(BiTBackbone(depth, width), num_classes)
+    keras.utils.set_random_seed(checked.seed)
+    model = BiTClassifier(BiTBackbone(depth, width), checked.num_classes)
     folder = pathlib.Path(output)
-    settings = {"depth": depth, "width": width, "steps": steps, "learning_rate": learning_rate}
+    network = {"depth": model.backbone.depth, "width": model.backbone.width}  # plain numbers
+    settings = {**network, "steps": steps, "learning_rate": learning_rate}
     _claim(folder, {**settings, **images})
     _compile(model, learning_rate, steps)
-    checkpoint = Checkpoint(folder / CHECKPOINTS_FOLDER, verbose=verbose)
+    _fit(model, images, steps, folder / CHECKPOINTS_FOLDER, verbose)
+    model.backbone.save_npz(folder / WEIGHTS_FILE)
+    return model.backbone
+
+
+def _fit(model, images, steps, folder, verbose):
+    """Trains up to the step `steps`, from the newest checkpoint in `folder` on."""
+    checkpoint = Checkpoint(folder, verbose=verbose)
     done = checkpoint.initial_step
     with warnings.catch_warnings():
         # The last epoch is shorter where `steps` is no multiple of `SAVES`.
@@ -103,8 +112,6 @@ def pretrain(
             verbose=0,
             callbacks=[_Progress(steps, verbose), checkpoint],
         )
-    model.backbone.save_npz(folder / WEIGHTS_FILE)
-    return model.backbone
 
 
 class _Progress(keras.callbacks.Callback):

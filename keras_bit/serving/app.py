@@ -1,15 +1,17 @@
 """The web application: the page at `/`, and JSON at `/predict`."""
 
+import sys
 from typing import Any
 
 import fastapi
 import gradio
+from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
 from keras_bit.core.text import readable_size
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
 from keras_bit.serving.classify import Classifier
 from keras_bit.serving.page import STYLE, make_page
 
@@ -24,13 +26,18 @@ def make_app(saved: SavedRun, hosts: tuple[str, ...] = LOCAL_HOSTS) -> fastapi.F
     """Returns the application for a run; its model is loaded here.
 
     Args:
-        saved: The run.
+        saved: The run, `keras_bit.evaluation.saved_run.SavedRun.open(folder)`.
         hosts: Names under which browsers may ask for the page; `("*",)` for any. A page elsewhere
             whose name is made to lead here (DNS rebinding) is refused.
     """
     classifier = Classifier(saved)
     # No documentation pages: they load their scripts from elsewhere.
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(request: fastapi.Request, error: RequestValidationError) -> JSONResponse:
+        top = request.query_params.get("top")
+        return _failure(400, f"`top` must be an integer. Received: top={top}")
 
     @app.post("/predict")
     async def predict(request: fastapi.Request, top: int | None = None) -> JSONResponse:
@@ -45,6 +52,9 @@ def make_app(saved: SavedRun, hosts: tuple[str, ...] = LOCAL_HOSTS) -> fastapi.F
             answer = await run_in_threadpool(classifier.classify, content, top)
         except ValueError as error:
             return _failure(400, f"the image cannot be read: {error}")
+        except Exception as error:  # such as a device that is out of memory
+            print(f"keras-bit: an image could not be classified: {error!r}", file=sys.stderr)
+            return _failure(500, "the image could not be classified; see the server's messages")
         named = [{"class": name, "probability": share} for name, share in answer.classes]
         return JSONResponse({"predictions": named})
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_bit.data.images import KEEP, try_transform
 from keras_bit.evaluation.class_maps import enlarged, overlay
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
 
 PICTURE_EDGE = 640  # pixels
 
@@ -25,10 +25,10 @@ class Classifier:
 
     def __init__(self, saved: SavedRun) -> None:
         self.saved = saved
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         edge = saved.rule.crop_size
         black = np.zeros((1, edge, edge, 3), np.uint8)
-        saved.logits(saved.model, black)  # compiled before the first visitor waits for it
+        saved.logits(black)  # compiles it now, not at the first request
         if saved.class_maps:
             saved.class_maps(black)
 
@@ -49,7 +49,7 @@ class Classifier:
             ValueError: If it cannot be read, with the reason.
         """
         maps = maps and self.has_maps
-        with self._turn:
+        with self._lock:
             (prediction,) = self.saved.predict([io.BytesIO(content)], top, maps=maps)
         if prediction.error:
             raise ValueError(prediction.error)

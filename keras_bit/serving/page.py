@@ -7,7 +7,7 @@ import gradio
 
 from keras_bit.core.text import list_some
 from keras_bit.evaluation.evaluation import NO_LABEL
-from keras_bit.evaluation.predict import TOP
+from keras_bit.evaluation.saved_run import TOP
 from keras_bit.serving.classify import Classifier
 
 _NAMED = 30

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
 from keras_bit.serving.app import LOCAL_HOSTS, make_app
 
 _PATIENCE = 1  # seconds that open requests have to end when the server is stopped
@@ -22,7 +22,7 @@ def serve(saved: SavedRun, host: str, port: int, on_ready: Callable[[str], None]
     The address is taken before the model is loaded.
 
     Args:
-        saved: The run.
+        saved: The run, `keras_bit.evaluation.saved_run.SavedRun.open(folder)`.
         host: Name or address to listen at.
         port: Its port; 0 for any that is free.
         on_ready: Called with the URL when the model has been loaded.
@@ -31,10 +31,9 @@ def serve(saved: SavedRun, host: str, port: int, on_ready: Callable[[str], None]
         OSError: If the address is in use, or is none of this machine.
     """
     with _listen(host, port) as listener, _own_upload_folder():
-        hosts = LOCAL_HOSTS if _is_local(host) else ("*",)
-        app = make_app(saved, hosts)
-        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=_PATIENCE)
         name = f"[{host}]" if ":" in host else host
+        app = make_app(saved, (*LOCAL_HOSTS, name) if _is_local(host) else ("*",))
+        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=_PATIENCE)
         on_ready(f"http://{name}:{listener.getsockname()[1]}")
         uvicorn.Server(config).run([listener])
 

@@ -1,6 +1,7 @@
 """Training on all devices of a machine, and on several machines."""
 
 import contextlib
+import inspect
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +12,14 @@ from keras_bit.core.device import device_names, runs_on_cpu
 from keras_bit.core.distribution import processes
 from keras_bit.core.warn import warn_caller
 
+_PATIENCE = ("heartbeat_timeout_seconds", "shutdown_timeout_seconds")  # of JAX since 0.7 and 0.8.1
 HEARTBEAT_SECONDS = 30  # without a sign of life from one process, after which the others end
-# What Keras reads, what Slurm sets within `srun`, and Open MPI within `mpirun`.
-_COUNTS = ("KERAS_DISTRIBUTION_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+# What Keras reads: the address of the first process, the number of all, and that of this one.
+_OF_KERAS = tuple(
+    f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
+)
+# And what Slurm sets within `srun`, and Open MPI within `mpirun`.
+_COUNTS = (_OF_KERAS[1], "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 # In the messages of JAX's ways to reach the other processes.
 _LOST = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "oordination service")
@@ -31,18 +37,19 @@ def join_processes() -> None:
     names = [*_COUNTS, "WORLD_SIZE"] if keras.backend.backend() == "torch" else _COUNTS  # torchrun
     several = [f"{n}={os.environ[n]}" for n in names if os.environ.get(n, "1") != "1"]
     several += ["TF_CONFIG"] * ("TF_CONFIG" in os.environ)
+    of_keras = [name for name in _OF_KERAS if name in os.environ]
+    if not several and _COUNTS[0] not in of_keras:  # which is an error, not a run for itself
+        several = [f"{name}={os.environ[name]} without {_COUNTS[0]}" for name in of_keras]
     if not several:
         return
     if keras.backend.backend() != "jax":
         raise _needs_jax(f"{several[0]} with the backend {keras.backend.backend()}")
     import jax
 
-    given = _given_to_keras() if _COUNTS[0] in os.environ else {}
-    jax.distributed.initialize(
-        **given,
-        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        shutdown_timeout_seconds=HEARTBEAT_SECONDS,
-    )
+    given: dict[str, Any] = _given_to_keras() if of_keras else {}
+    known = inspect.signature(jax.distributed.initialize).parameters
+    given |= {name: HEARTBEAT_SECONDS for name in _PATIENCE if name in known}
+    jax.distributed.initialize(**given)
 
 
 def _needs_jax(received):
@@ -55,12 +62,10 @@ def _needs_jax(received):
 
 def _given_to_keras():
     """What `keras.distribution.initialize`, which sets no heartbeat, would read and hand on."""
-    names = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
-    variables = [f"KERAS_DISTRIBUTION_{name}" for name in names]
-    addresses, count, index = (os.environ.get(name, "") for name in variables)
+    addresses, count, index = (os.environ.get(name, "") for name in _OF_KERAS)
     if not addresses or not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
         raise ValueError(
-            f"{', '.join(variables)} must be the address of the first process with a port, the "
+            f"{', '.join(_OF_KERAS)} must be the address of the first process with a port, the "
             "number of processes, and the number of this one from 0 on. "
             f"Received: {addresses!r}, {count!r}, {index!r}"
         )
@@ -71,8 +76,20 @@ def _given_to_keras():
 @contextlib.contextmanager
 def all_devices() -> Iterator[None]:
     """Shares batches among all devices that the backend sees, unless the caller has chosen some."""
+    check_strategy()
     with _scope_of_all_devices():
         yield
+
+
+def check_strategy() -> None:
+    """Raises where several processes share batches in a way in which Keras's `fit` fails."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+            raise _needs_jax("such a strategy")
+    elif keras.backend.backend() == "torch":
+        _check_one_of_torch()
 
 
 def _scope_of_all_devices():
@@ -86,13 +103,9 @@ def _scope_of_all_devices():
     elif keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        if isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
-            raise _needs_jax("such a strategy")
         gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
         if len(gpus) > 1 and not tf.distribute.has_strategy():
             return tf.distribute.MirroredStrategy(gpus).scope()
-    elif keras.backend.backend() == "torch":
-        _check_one_of_torch()
     return contextlib.nullcontext()
 
 

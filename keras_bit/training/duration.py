@@ -15,7 +15,7 @@ from keras_bit.training.memory import backward_parts
 MATRIX_EDGE = {"cpu": 2048, "accelerator": 8192}
 PRODUCTS = 5
 # What training reaches of the matrix product's rate: 52 to 57 % for R50x1 at 224 px with
-# TensorFlow on a CPU (benchmarks/README.md).
+# TensorFlow on a CPU (benchmarks/results/network.md).
 SHARE = 0.5
 
 
@@ -64,7 +64,7 @@ def estimate_duration(
     The gradients of a convolution's kernel and of its input take as many operations as itself.
     Frozen parts have none of the first, and below all that is trained none of the second.
     """
-    operations = _operations_of_parts(backbone, rule.crop_size)
+    operations = forward_operations(backbone, rule.crop_size)
     forward, images = sum(operations.values()), rule.schedule_length * rule.batch_size
     backward = sum(
         (1 + is_trained + backbone.remat) * operations.get(name, 0)
@@ -75,13 +75,11 @@ def estimate_duration(
     return Duration(float(total), rate)
 
 
-def forward_operations(backbone: BiTBackbone, edge: int) -> int:
-    """Returns the multiplications and additions of the convolutions for one square image."""
-    return sum(_operations_of_parts(backbone, edge).values())
+def forward_operations(backbone: BiTBackbone, edge: int) -> dict[str, int]:
+    """Returns the multiplications and additions for one square image.
 
-
-def _operations_of_parts(backbone, edge):
-    """The operations of each part with convolutions, by its name."""
+    They are those of the convolutions, by the names of the parts that have some.
+    """
     edge = -(-edge // 2)
     found = {backbone.root_block.name: _operations(backbone.root_block.conv, 3, edge)}
     edge = -(-edge // 2)

@@ -17,7 +17,7 @@ from keras_bit.layers.backbone import WHOLE_PARTS, BiTBackbone
 
 FLOAT32_SIZE = 4
 # Saved activations lie among scratch space, alignment and fragments: a factor, from the
-# measurements in benchmarks/README.md.
+# measurements in benchmarks/results/training_memory.md.
 SLACK = 1.08
 
 
@@ -84,10 +84,10 @@ def training_memory(backbone: BiTBackbone, num_classes: int, rule: HyperRule) ->
     convolutions, each once, and the image. With `remat` these are the inputs of units, and what
     one unit takes while it is recomputed. Parts that are frozen next to the input save nothing: of
     them the forward pass of the largest unit counts. That is within 15 % of what was measured to be
-    in use, see benchmarks/README.md; with three frozen blocks a fifth above. Not counted are the
-    program itself, the data set and its cache, and what an allocator keeps of memory that is free.
-    On PyTorch group norms save their inputs in float32 under every policy: with 16 bits that takes
-    up to half more for each image.
+    in use, see benchmarks/results/training_memory.md; with three frozen blocks a fifth above. Not
+    counted are the program itself, the data set and its cache, and what an allocator keeps of
+    memory that is free. On PyTorch group norms save their inputs in float32 under every policy:
+    with 16 bits that takes up to half more for each image.
 
     Args:
         backbone: A `keras_bit.BiTBackbone`, which need not be built. Its `remat`, its precision

@@ -145,20 +145,27 @@ class RunPlan:
         )
         plan = dataclasses.asdict(self)
         del plan["data"]["train_fingerprint"], plan["data"]["test_fingerprint"]
-        # Checkpoints of earlier versions lack what had no other value then.
-        if plan["data"]["sizes"] is None:
-            del plan["data"]["sizes"]
         unchanged = [f.name for f in dataclasses.fields(self) if plan[f.name] == f.default]
         return {k: v for k, v in plan.items() if k not in (*estimates, *unchanged)}
 
-    def build_classifier(self) -> BiTClassifier:
-        """Returns the model of the run, with its initial weights and not compiled."""
+    def build_classifier(self, kernel_epsilon: float | None = None) -> BiTClassifier:
+        """Returns the model of the run, with its initial weights and not compiled.
+
+        Args:
+            kernel_epsilon: That of an earlier model, whose weights this one is to get: the preset
+                is not read again.
+        """
+        options: dict[str, Any] = {
+            "remat": self.remat,
+            "frozen": frozen_parts(self.frozen_blocks),
+        }
         with policy_scope(self.precision):
-            frozen = frozen_parts(self.frozen_blocks)
-            if self.preset is None:
-                backbone = BiTBackbone(self.depth, self.width, remat=self.remat, frozen=frozen)
+            if kernel_epsilon is not None:
+                options["kernel_epsilon"] = kernel_epsilon
+            if self.preset is None or kernel_epsilon is not None:
+                backbone = BiTBackbone(self.depth, self.width, **options)
             else:
-                backbone = BiTBackbone.from_preset(self.preset, remat=self.remat, frozen=frozen)
+                backbone = BiTBackbone.from_preset(self.preset, **options)
             if self.freeze_backbone:
                 backbone.trainable = False
             head = ZeroInitHead(len(self.data.label_names), self.dropout, seed=self.seed)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_bit.core.files import atomic_write
-from keras_bit.hyperrule.keras_internals import updates_of
+from keras_bit.core.keras_internals import updates_of
 from keras_bit.models.classifier import has_finite_weights
 
 
@@ -95,7 +95,7 @@ class HistoryFile(keras.callbacks.Callback):
         if not rows:
             return
         text = io.StringIO()
-        names = ["epoch", *sorted(rows[-1].keys() - {"epoch"})]
+        names = ["epoch", *sorted({name for row in rows for name in row} - {"epoch"})]
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -168,10 +168,14 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
 
 def history_rows(model: keras.Model) -> list[dict[str, Any]]:
-    """Returns a dict for each epoch that the history of a model in `fit` has."""
-    history = model.history
-    columns = history.history
+    """Returns a dict for each epoch that the history of a model in `fit` has.
+
+    It lacks what the user's callbacks have logged of some epochs only: Keras keeps no record of
+    which.
+    """
+    epochs, columns = model.history.epoch, model.history.history
+    whole = {name: values for name, values in columns.items() if len(values) == len(epochs)}
     return [
-        {"epoch": epoch, **{name: values[i] for name, values in columns.items()}}
-        for i, epoch in enumerate(history.epoch)
+        {"epoch": epoch, **{name: values[i] for name, values in whole.items()}}
+        for i, epoch in enumerate(epochs)
     ]

@@ -4,7 +4,8 @@ import os
 from typing import Any
 
 from keras_bit.core.arguments import check_boolean
-from keras_bit.core.files import check_whole, read_json, wrap_read_errors
+from keras_bit.core.file_faults import check_whole, wrap_read_errors
+from keras_bit.core.files import read_json
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.class_weight import check_class_weight
 from keras_bit.data.dataset import ImageDataset
@@ -83,8 +84,7 @@ def _checked_decisions(decisions):
     for name in ("depth", "class_weight"):
         if isinstance(made.get(name), list):
             made[name] = tuple(made[name])
-    for name in ("freeze_backbone", "remat"):
-        check_boolean(name, made.get(name, False))
+    check_boolean("remat", made.get("remat", False))
     network = {name: made[name] for name in ("depth", "width") if name in made}
     BiTBackbone(**network)
     check_frozen(made.get("freeze_backbone", False), made.get("frozen_blocks", 0))
@@ -98,7 +98,8 @@ def _refuse_contradictions(path, decisions, given):
         contradicting = [other for other in _EXCLUDED[name] if other in given]
         if given.get(name, value) != value:
             contradicting.append(name)
-        for other in contradicting:
+        if contradicting:
+            other = contradicting[0]
             raise ValueError(
                 f"`{other}` must not contradict the file of `rule`. Received: "
                 f"{other}={given[other]} beside rule={path}, which decides {name} {value}. Leave "

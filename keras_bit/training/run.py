@@ -166,7 +166,7 @@ def fine_tune(
             plan = _resolve_plan(check_dataset(data), plan, decisions, verbose)
             announce(str(plan), verbose)
             _hint_at_onednn(verbose)
-            run = _Run(plan, folder, callbacks, verbose)
+            run = _Run(plan, folder, callbacks, verbose, resume)
             keras.utils.set_random_seed(plan.seed)
             model = plan.build_classifier()
             splits = cache_splits(data, plan.rule, plan.cache_dir)
@@ -241,7 +241,7 @@ def _hint_at_onednn(verbose):
 class _Run:
     """The training of one plan, from the checkpoint in `folder` where there is one."""
 
-    def __init__(self, plan, folder, callbacks, verbose):
+    def __init__(self, plan, folder, callbacks, verbose, resume):
         self.plan = plan
         self.verbose = verbose
         self.shard = Shard.of(plan.rule)
@@ -251,7 +251,7 @@ class _Run:
         self.checkpoint = None
         self.callbacks = state
         if folder is not None:
-            self.checkpoint = _checkpoint(folder, plan, state, verbose)
+            self.checkpoint = _checkpoint(folder, plan, state, verbose, resume)
             logs = [TensorBoard(folder / LOGS_FOLDER)] if has_tensorflow() else []
             logs.append(HistoryFile(folder / HISTORY_FILE))
             logs = logs if processes().index == 0 else []
@@ -291,11 +291,16 @@ class _Run:
                 self.checkpoint.close()
 
 
-def _checkpoint(folder, plan, callbacks, verbose):
+def _checkpoint(folder, plan, callbacks, verbose, resume):
     """The checkpoints of a run; raises where those in the folder are another run's."""
     settings, path = plan.settings(), folder / CHECKPOINTS_FOLDER
     checkpoint = Checkpoint(path, callbacks=callbacks, settings=settings, verbose=verbose)
     saved = checkpoint.find()
+    if resume is True and saved is None:
+        raise FileNotFoundError(
+            f"`resume=True` needs a checkpoint that can be read. Received: {path}, which holds "
+            "none. Leave `resume` at its default to begin again."
+        )
     # Of the images more is known when they have been decoded.
     _check_images(checkpoint, saved and saved.content["settings"].get("images"))
     return checkpoint
@@ -323,7 +328,7 @@ def _own_model(plan, model):
     """The model, or its twin in this process where several share its variables."""
     if processes().count == 1:
         return model
-    twin = plan.build_classifier()
+    twin = plan.build_classifier(kernel_epsilon=model.backbone.kernel_epsilon)
     twin.set_weights(model.get_weights())
     return twin
 

@@ -13,8 +13,8 @@ from keras_bit.evaluation.class_maps import class_map_function
 from keras_bit.evaluation.evaluation import Evaluation
 from keras_bit.evaluation.outputs import LABELS_FILE, RunOutputs
 from keras_bit.evaluation.pictures import GRID_COLUMNS, GRID_IMAGES
-from keras_bit.evaluation.predict import MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import SHOWN_MISTAKES, write_report
+from keras_bit.evaluation.saved_run import MODEL_FILE, RULE_FILE
 from keras_bit.models.classifier import BiTClassifier
 from keras_bit.training.memory import FLOAT32_SIZE
 from keras_bit.training.plan import RunPlan

@@ -11,9 +11,9 @@ from keras_bit.core.distribution import processes, wait_for_all
 from keras_bit.core.files import atomic_write, check_folder_name
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.evaluation.outputs import LABELS_FILE, OUTPUTS_FILE
-from keras_bit.evaluation.predict import COMPLETE_FOLDER, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.report import PAGE_FILE, PICTURE_FILES, PICTURES_FOLDER
 from keras_bit.evaluation.results import METRICS_FILE
+from keras_bit.evaluation.saved_run import COMPLETE_FOLDER, MODEL_FILE, RULE_FILE
 from keras_bit.evaluation.subject import PLAN_FILE
 
 AUTO = "auto"  # as `resume`: where there is a run to resume
@@ -53,15 +53,19 @@ def check_output(
         )
     if overwrite or not output.exists():
         return
+    replaced = "replace the run in it"
     if interrupted and not resume:
         held, advice = "an interrupted run", "leave `resume` at its default to resume it, or "
     elif (output / COMPLETE_FOLDER).is_dir() or not _others(output):
         return
     else:
         held, advice = "a run" if any(_run_files(output)) else "files", ""
+        if interrupted:
+            held += " and an interrupted run"
+            replaced = "resume the interrupted run, whose files replace those of the other"
     raise FileExistsError(
         f"`output` must be an empty or new folder. Received: output={output}, which holds "
-        f"{held}. Choose another one, {advice}or set `overwrite` to replace the run in it."
+        f"{held}. Choose another one, {advice}or set `overwrite` to {replaced}."
     )
 
 
@@ -95,6 +99,7 @@ def _own_folder(output, resume):
             shutil.rmtree(output / DONE_FOLDER, ignore_errors=True)
             if (output / COMPLETE_FOLDER).is_dir():  # It was stopped within `_publish`.
                 shutil.rmtree(folder, ignore_errors=True)
+                _bring_files(output / COMPLETE_FOLDER, output)
                 os.replace(output / COMPLETE_FOLDER, folder)
             _remove_run(folder)
             if not resume:
@@ -107,25 +112,37 @@ def _own_folder(output, resume):
                 _remove_run(folder)
                 remove_checkpoints(folder / CHECKPOINTS_FOLDER)
                 _remove_if_empty(folder)
-            lock.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows removes no open file
+                lock.unlink(missing_ok=True)
 
 
 def describe_interrupted(output: str | os.PathLike) -> str:
     """Returns what an interrupted run in `output` has kept, and how to resume it."""
-    saved = newest_checkpoint(pathlib.Path(output) / UNFINISHED_FOLDER / CHECKPOINTS_FOLDER)
+    output = pathlib.Path(output)
+    folder = _interrupted_run(output)
+    saved = newest_checkpoint(folder / CHECKPOINTS_FOLDER) if folder else None
     if saved is None:
         return "nothing was kept"
-    return f"the same command resumes after update {saved.content['update']:,}"
+    replacing = "" if not any(_run_files(output)) else " with --overwrite"
+    return f"the same command{replacing} resumes after update {saved.content['update']:,}"
 
 
 def _publish(folder, output):
     """Brings the files of a run to `output`.
 
     Until all are there, the folder holds all of them, under a name that tells readers to look
-    there; whoever finds it under that name does this again.
+    there; the next run to find it brings them, and makes them again from the last checkpoint.
     """
     complete = output / COMPLETE_FOLDER
     os.replace(folder, complete)
+    _bring_files(complete, output)
+    # Renamed first: a part of it must not be taken for an interrupted run.
+    os.replace(complete, output / DONE_FOLDER)
+    shutil.rmtree(output / DONE_FOLDER)
+
+
+def _bring_files(complete, output):
+    """Links or copies what a run has written to `output`, and removes what it has not."""
     names = {path.relative_to(complete) for path in _run_files(complete)}
     for name in sorted(names):
         (output / name).parent.mkdir(parents=True, exist_ok=True)
@@ -135,9 +152,6 @@ def _publish(folder, output):
         if path.relative_to(output) not in names:
             path.unlink()
     _remove_empty_folders(output)
-    # Renamed first: a part of it must not be taken for an interrupted run.
-    os.replace(complete, output / DONE_FOLDER)
-    shutil.rmtree(output / DONE_FOLDER)
 
 
 def _link_or_copy(source, target):

@@ -93,14 +93,16 @@ def verdict(best: SearchTrial, comparisons: Sequence[Comparison], objective: str
 
 
 def describe(values: Mapping[str, Any]) -> str:
-    """Returns hyperparameters as text, without those of a tuner's own.
+    """Returns hyperparameters as text.
 
     >>> from keras_bit.tuning.comparison import describe
-    >>> describe({"learning_rate_factor": 3.0, "mixup_alpha": 0.1, "tuner/epochs": 2})
+    >>> describe({"learning_rate_factor": 3.0, "mixup_alpha": 0.1})
     'learning_rate_factor 3, mixup_alpha 0.1'
     """
-    own = ((k, v) for k, v in values.items() if not k.startswith("tuner/"))
-    return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in own)
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+    )
 
 
 def _amount(difference, objective, signed=True):

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import copy
 import dataclasses
+import inspect
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,18 @@ import keras_tuner
 
 from keras_bit.core.arguments import check_integer
 from keras_bit.core.device import policy_scope
+from keras_bit.core.keras_internals import build_optimizer, inner_optimizer
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import CachedSplits, cache_splits, make_pipelines
 from keras_bit.hyperrule.callback import DEFAULT_EPOCHS
-from keras_bit.hyperrule.keras_internals import inner_optimizer
 from keras_bit.hyperrule.rule import AUTO, HyperRule
 from keras_bit.models.classifier import compile_classifier
-from keras_bit.training.plan import RunPlan, plan
+from keras_bit.training.distribution import check_strategy
+from keras_bit.training.plan import RunPlan
+from keras_bit.training.plan import plan as plan_on_all_devices
 from keras_bit.tuning.schedule import VariableSchedule
 from keras_bit.tuning.shared import InitialWeights, TracedModel, check_single_label, seeded
-from keras_bit.tuning.space import changed_decisions, changed_rule
+from keras_bit.tuning.space import SCHEDULE_FACTORS, changed_decisions, changed_rule
 from keras_bit.tuning.trial_run import (
     LOGGED,
     BestEpoch,
@@ -35,11 +38,12 @@ from keras_bit.tuning.trial_run import (
 )
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from keras_bit.data.pipeline import Batches
 
 MIXUP_ALPHAS = (0.0, 0.1, 0.2)
-SCHEDULE_FACTORS = (0.5, 1.0, 2.0)
 LEARNING_RATE_FACTORS = (0.1, 10.0)
+# Trials train on the devices of the scope that `search` is called in, so their plan is for those.
+plan = inspect.unwrap(plan_on_all_devices)
 
 
 class HyperBiT(keras_tuner.HyperModel):
@@ -83,8 +87,8 @@ class HyperBiT(keras_tuner.HyperModel):
     best = tuner.hypermodel.rule_for(tuner.get_best_hyperparameters()[0])
     ```
 
-    (`keras_bit.search` does this and more in one call: it compares the best with the rule, keeps
-    few weights, and survives lost processes, which keras-tuner's own workers do not.)
+    (`keras_bit.search` does this and more: it compares the best with the rule, keeps few weights,
+    and survives lost processes.)
 
     A model or data of your own take the place of these in a subclass, by `make_model` and
     `make_data`; steps, epochs, schedule, checkpoints and Hyperband's promotions stay as they are:
@@ -127,16 +131,14 @@ class HyperBiT(keras_tuner.HyperModel):
         data: A `keras_bit.ImageDataset`.
         rule: A `keras_bit.HyperRule`, the middle of the search space; by default the one that
             suits the network, as in `keras_bit.plan`.
-        preset, depth, width: As in `keras_bit.plan`; resolved when this object is made, for all
-            trials. A preset is read once.
-        micro_batch_size: `"auto"` for the largest that fits, in place of the rule's; also resolved
-            when this object is made. A number only without a `rule`.
+        preset, depth, width: As in `keras_bit.plan`; a preset is read once, for all trials.
+        micro_batch_size: `"auto"` for the largest that fits, found when this object is made, in
+            place of the rule's; a number only without a `rule`.
         epochs: Number of epochs, each with a validation, that make up the schedule of a trial.
         cache_dir: Folder for the decoded images; see `keras_bit.pipelines`. With `None` they are
             in memory, once for all trials with the same image size.
         seed: Non-negative integer for initial weights, order and augmentation, the same in every
-            trial. With `executions_per_trial`, or when a trial is tried again, the next run counts
-            on from it.
+            trial; further runs of a trial count on from it.
         name: Name of the hypermodel.
         **decisions: Further arguments of `keras_bit.plan` for all trials, such as `remat`, `dtype`
             and `freeze_backbone`; without a `rule` also those of `keras_bit.HyperRule`.
@@ -152,8 +154,8 @@ class HyperBiT(keras_tuner.HyperModel):
             weights or objective become infinite or NaN: keras-tuner marks it as failed, does not
             try it again and continues. (Several failed trials in a row, its
             `max_consecutive_failed_trials`, end the search.)
-        keras_tuner.errors.FatalValueError: From `search`, if it is given something else than
-            above, or more epochs, or there is no such objective.
+        keras_tuner.errors.FatalValueError: From `tuner.search`, if it is given something else
+            than above, or more epochs, or there is no such objective.
     """
 
     def __init__(
@@ -180,14 +182,16 @@ class HyperBiT(keras_tuner.HyperModel):
                 f"Received: micro_batch_size={micro_batch_size!r}. Use "
                 f"`rule.replace(micro_batch_size={micro_batch_size!r})`."
             )
+        if decisions.get("steps_per_epoch") is not None:
+            raise ValueError(
+                "`steps_per_epoch` must be omitted: `epochs` divides the schedule of a trial. "
+                f"Received: steps_per_epoch={decisions['steps_per_epoch']!r}"
+            )
         check_single_label(data)
+        check_strategy()
         self.epochs = check_integer("epochs", epochs, minimum=1)
-        self._options = {
-            **decisions,
-            "micro_batch_size": micro_batch_size,
-            "seed": seed,
-            "cache_dir": cache_dir,
-        }
+        options = {"micro_batch_size": micro_batch_size, "seed": seed, "cache_dir": cache_dir}
+        self._options = {**decisions, **options}
         self._given_rule = rule
         self.plan = plan(data, preset=preset, depth=depth, width=width, rule=rule, **self._options)
         self.data = data
@@ -227,9 +231,8 @@ class HyperBiT(keras_tuner.HyperModel):
     def make_model(self, hp: keras_tuner.HyperParameters, rule: HyperRule) -> keras.Model:
         """Returns the model of a trial; override it for one of your own.
 
-        It may be compiled, with `rule.optimizer()`; else it is compiled for one-hot labels
-        (`keras_bit.compile_classifier`). Called with the random seed and the precision policy of
-        the trial set.
+        It may be compiled, with `rule.optimizer()`; else `keras_bit.compile_classifier` does it.
+        Called with the random seed and the precision policy of the trial set.
 
         Args:
             hp: The hyperparameters, in which further ones may be declared.
@@ -243,7 +246,7 @@ class HyperBiT(keras_tuner.HyperModel):
         rule: HyperRule,
         seed: int,
         initial_step: int,
-    ) -> "tuple[tf.data.Dataset, tf.data.Dataset]":
+    ) -> "tuple[Batches, Batches]":
         """Returns training and test batches of a trial; override it for data of your own.
 
         Args:
@@ -282,10 +285,9 @@ class HyperBiT(keras_tuner.HyperModel):
         given = TunerCallbacks(callbacks)
         given.check(self.epochs, LOGGED if self.has_own_classifier else None)
         with failed_trial():
+            epochs, seed = epochs or self.epochs, self._seed(hp)
             self.last_run = TrialRun(
-                *(self, hp, self._seed(hp), epochs or self.epochs, given.others, verbose),
-                folder=given.folder,
-                best=given.best,
+                self, hp, seed, epochs, given.others, verbose, given.folder, given.best
             )
             self._runs[_key(hp)] += 1
             return self.last_run.train(model)
@@ -365,9 +367,8 @@ class HyperBiT(keras_tuner.HyperModel):
             model = self.make_model(hp, trial_plan.rule)
         if not model.compiled:
             compile_classifier(model, trial_plan.optimizer())
+        build_optimizer(model)
         optimizer = inner_optimizer(model)
-        if not optimizer.built:
-            model.optimizer.build(model.trainable_variables)
         optimizer.learning_rate = VariableSchedule(optimizer, trial_plan.rule)
         return model
 

@@ -102,7 +102,7 @@ class StudyOracle:
 
     def running_trials(self) -> list[str]:
         """Returns the trials that were begun and have not ended."""
-        return running_trials(self._events)
+        return [begin["trial"] for begin, end in begun_trials(self._events) if end is None]
 
     def save(self, *args: Any) -> None:
         """Does nothing: all is on disk."""
@@ -247,11 +247,6 @@ def _as_it_began(answer, begin):
             "those of then are used. Does it draw random numbers without its seed?"
         )
     return {"status": TrialStatus.RUNNING, "values": dict(values or suggested)}
-
-
-def running_trials(events: list[dict[str, Any]]) -> list[str]:
-    """Returns the trials that were begun and have not ended."""
-    return [begin["trial"] for begin, end in begun_trials(events) if end is None]
 
 
 def needed_weights(oracle: keras_tuner.Oracle, running: list[str]) -> set[str]:

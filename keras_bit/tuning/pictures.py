@@ -3,11 +3,10 @@
 Each `*_figure` function returns a matplotlib figure, which is not saved yet.
 """
 
-import datetime
 import math
 import numbers
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,17 @@ from keras_bit.evaluation.pictures import (
     short_number,
     shorten,
 )
-from keras_bit.tuning.trials import FAILED, SearchResult, SearchTrial
+from keras_bit.tuning.summary import (
+    by_score,
+    describe_objective,
+    finite,
+    format_time,
+    format_value,
+    hyperparameter_names,
+    is_accuracy,
+    ranked_trials,
+)
+from keras_bit.tuning.trials import FAILED, SearchResult
 
 DRAWN_TRIALS = 100  # of more, the picture of scores has the best
 _OTHER_COLOR = "0.55"
@@ -35,56 +44,6 @@ _KINDS = (
     _ERROR := "standard error of the rule's score",
     _REPEATS := "other seeds: runs, mean, its standard error",
 )
-
-
-def ranked_trials(result: SearchResult) -> tuple[list[SearchTrial], list[SearchTrial]]:
-    """Returns the trials with a finite score, best first, and the others by number.
-
-    Those that were trained to the end of their schedule come before the ones that were not.
-    """
-    scored = [trial for trial in result.trials if _finite([trial.score])]
-    others = [trial for trial in result.trials if not _finite([trial.score])]
-    return sorted(_by_score(scored, result), key=lambda trial: not trial.is_whole), others
-
-
-def _by_score(trials, result):
-    """Trials with a score, best first."""
-    return sorted(trials, key=lambda trial: trial.score, reverse=result.direction == "max")
-
-
-def hyperparameter_names(result: SearchResult) -> list[str]:
-    """Returns the names of the hyperparameters of all trials; a trial may lack some of them."""
-    return list(dict.fromkeys(name for trial in result.trials for name in trial.values))
-
-
-def _finite(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None and math.isfinite(value)]
-
-
-def is_accuracy(result: SearchResult) -> bool:
-    """Whether the objective is the share of the validation images that is right."""
-    return result.objective.removeprefix("val_") == "accuracy"
-
-
-def describe_objective(result: SearchResult) -> str:
-    """Returns the objective's name and direction, for people."""
-    return f"{result.objective} ({'lower' if result.direction == 'min' else 'higher'} is better)"
-
-
-def format_value(value: object) -> str:
-    """Returns a score or the value of a hyperparameter as text, `""` for `None`."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
-
-
-def format_time(seconds: float) -> str:
-    """Returns a time for people, in whole seconds.
-
-    >>> format_time(4503.2)
-    '1:15:03'
-    """
-    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def scores_figure(result: SearchResult) -> Any:
@@ -161,7 +120,7 @@ def _draw_scores(axes, scored, result):
     limits = _score_limits(scored, whole or scored, error)
     for row, trial in enumerate(scored):
         color, _ = _kind(trial, result)
-        repeats = _finite(trial.repeats.values())
+        repeats = finite(trial.repeats.values())
         if repeats:
             axes.plot(repeats, [row + 0.27] * len(repeats), "|", color=color, ms=6)
             axes.errorbar(
@@ -187,7 +146,7 @@ def _draw_scores(axes, scored, result):
 def _score_limits(scored, chosen, error=0.0):
     """Limits of an axis of scores: the better half of `chosen` and the rule in full."""
     rule = [trial.score + side for trial in scored if not trial.number for side in (-error, error)]
-    repeats = [score for trial in scored for score in _finite(trial.repeats.values())]
+    repeats = [score for trial in scored for score in finite(trial.repeats.values())]
     better = [trial.score for trial in chosen[: max(3, -(-len(chosen) // 2))]]
     every = [trial.score for trial in scored]
     return _limits([*every, *rule, *repeats], [*better, *rule, *repeats])
@@ -261,7 +220,7 @@ def hyperparameters_figure(result: SearchResult) -> Any:
     rows = -(-len(names) // columns)
     figure = new_figure(max(3.4 * columns, 5), 2.9 * rows + 0.5)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    limits = _score_limits(scored, _by_score(scored, result))
+    limits = _score_limits(scored, by_score(scored, result))
     for axes in grid.flat[len(names) :]:
         axes.remove()
     for axes, name in zip(grid.flat, names, strict=False):
@@ -317,8 +276,8 @@ def curves_figure(result: SearchResult) -> Any:
     figure = new_figure(9, 4.8)
     axes = figure.add_subplot()
     better = {trial.number for trial in ranked_trials(result)[0][: len(result.trials) // 2]}
-    every = [value for _, _, values in curves for value in _finite(values)]
-    kept = [v for t, _, values in curves if t.number in better | first for v in _finite(values)]
+    every = [value for _, _, values in curves for value in finite(values)]
+    kept = [v for t, _, values in curves if t.number in better | first for v in finite(values)]
     for trial, updates, values in curves:
         color, label = _kind(trial, result)
         colored = trial.number in first

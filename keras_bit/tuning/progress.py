@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_bit.core.files import read_json
 from keras_bit.tuning.study_folder import EVENTS_FILE, STUDY_FILE, StudyFolder, begun_trials
-from keras_bit.tuning.trials import COMPLETED, FAILED, RUNNING
+from keras_bit.tuning.trials import COMPLETED, status_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TrialProgress:
     Attributes:
         number, status, score, seconds, reason: As in `SearchTrial`.
         changes: The hyperparameters that are not those of the rule, by keras-tuner's names.
-        epochs: Of its schedule; infinite but under Hyperband.
+        epochs: Of its schedule; infinite except under Hyperband.
     """
 
     number: int
@@ -90,11 +90,10 @@ class ProgressReader:
         )
 
     def _trial(self, begin, end, rule, objective):
-        values, status, reason = begin["values"], RUNNING, ""
+        values, status, reason = begin["values"], status_of(end), ""
         result: dict[str, Any] = {}
         if end:
             result = self._result(self._folder.trials / f"{begin['trial']}.json")
-            status = COMPLETED if end["status"] == "COMPLETED" else FAILED
             reason = result.get("reason", "")
         return TrialProgress(
             number=int(begin["trial"]),
@@ -104,7 +103,7 @@ class ProgressReader:
                 for name, value in values.items()
                 if value != rule.get(name) and not name.startswith("tuner/")
             },
-            score=end["metrics"].get(objective) if end else None,
+            score=end["metrics"].get(objective) if status == COMPLETED else None,
             seconds=result.get("seconds", 0.0) if end else time.time() - begin["time"],
             reason=reason,
             epochs=values.get("tuner/epochs", math.inf),

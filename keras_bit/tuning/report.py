@@ -22,21 +22,20 @@ from keras_bit.evaluation.pictures import save_figure
 from keras_bit.tuning.pictures import (
     cost_figure,
     curves_figure,
+    hyperparameters_figure,
+    scores_figure,
+)
+from keras_bit.tuning.study_folder import BEST_FILE, PAGE_FILE, PICTURES_FOLDER, TRIALS_FILE
+from keras_bit.tuning.summary import (
     describe_objective,
     format_time,
     format_value,
     hyperparameter_names,
-    hyperparameters_figure,
     is_accuracy,
     ranked_trials,
-    scores_figure,
 )
 from keras_bit.tuning.trials import COMPLETED, FAILED, SearchResult
 
-TRIALS_FILE = "trials.csv"
-BEST_FILE = "best_rule.json"
-PAGE_FILE = "study.html"
-PICTURES_FOLDER = "study"
 PICTURE_FILES = ("scores.png", "hyperparameters.png", "curves.png", "cost.png")
 
 

@@ -47,3 +47,8 @@ class VariableSchedule(HyperRuleSchedule):
         past = ops.sum(ops.cast(ops.expand_dims(step, -1) > self._boundaries, "int32"), axis=-1)
         rate = ops.take(self._rates, past)
         return ops.where(step < self._warmup_steps, ops.cast(step, "float32") * self._climb, rate)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> HyperRuleSchedule:
+        """Returns the plain schedule with these numbers: a file has no optimizer for variables."""
+        return HyperRuleSchedule(**config)

@@ -18,7 +18,7 @@ from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.training.resolve import check_arguments
 from keras_bit.tuning.hypermodel import HyperBiT
 from keras_bit.tuning.report import write_study
-from keras_bit.tuning.space import make_space
+from keras_bit.tuning.space import OTHER_DECISIONS, make_space
 from keras_bit.tuning.study import Study
 from keras_bit.tuning.study_folder import StudyFolder, check_search_output
 from keras_bit.tuning.trials import SearchResult
@@ -55,7 +55,7 @@ def search(
 
     Trial 0 is the rule itself. At the end the two best trials and the rule are trained again with
     further seeds; the rule is the outcome unless the better of the two beats it by more than the
-    noise (paired by seed and image; `keras_bit.tuning.comparison`). Train the final model with
+    noise, compared seed by seed and image by image. Train the final model with
     `keras_bit.fine_tune(data, **result.decisions)`.
 
     Killed at any moment, the same call resumes: trials that ended are not run again, and the one
@@ -90,8 +90,8 @@ def search(
         callbacks: Further callbacks for the trials, which must be deep-copyable.
         verbose: Whether to print a line for each trial.
         **decisions: Arguments of `keras_bit.plan` for all trials: `preset`, `depth`, `width`,
-            `freeze_backbone`, `frozen_blocks`, `weight_decay`, `dropout`, `remat`, `dtype`,
-            `micro_batch_size`, `seed`, `cache_dir`, and those of `HyperRule`.
+            `freeze_backbone`, `frozen_blocks`, `weight_decay`, `dropout`, `class_weight`, `remat`,
+            `dtype`, `micro_batch_size`, `seed`, `cache_dir`, and those of `HyperRule`.
 
     Returns:
         A `SearchResult`: `rule`, `baseline`, `trials`, `output`, `verdict`, `decisions`.
@@ -125,7 +125,7 @@ def search(
     check_role(role_in_search(), output, overwrite)
     hypermodel = data
     if not isinstance(hypermodel, HyperBiT):
-        hypermodel = HyperBiT(data, rule, epochs=epochs, **decisions)
+        hypermodel = HyperBiT(data, rule, epochs=epochs, verbose=verbose, **decisions)
     elif rule is not None or decisions:
         given = ", ".join(["rule"] * (rule is not None) + sorted(decisions))
         raise ValueError(
@@ -137,7 +137,9 @@ def search(
             "`space` must not stand beside a tuner or an oracle, which has its own. Received: "
             f"space={space!r}, tuner={tuner!r}. Give the tuner `hyperparameters`."
         )
-    chosen = make_space(space, hypermodel.rule, hypermodel.plan.preset)
+    plan = hypermodel.plan
+    others = {name: getattr(plan, name) for name in OTHER_DECISIONS}
+    chosen = make_space(space, hypermodel.rule, plan.preset, **others)
     _check_values(hypermodel, chosen)
     with _folder(output, overwrite) as folder, processes_of_search() as role:
         with hypermodel.traced_once(), tempfile.TemporaryDirectory() as scratch:
@@ -163,8 +165,14 @@ def _check_values(hypermodel, space):
         for value in getattr(parameter, "values", ()):
             hp = space.copy()
             hp.values[parameter.name] = value
-            hypermodel.rule_for(hp)
-            check_arguments(**hypermodel.decisions_for(hp))
+            try:
+                rule = hypermodel.rule_for(hp)
+                check_arguments(**hypermodel.decisions_for(hp), rule=rule)
+            except (ValueError, TypeError, OSError) as error:
+                raise ValueError(
+                    "`space` must give values that a run can have. Received: "
+                    f"{parameter.name}={value!r}. {error}"
+                ) from error
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """What trials share: weights that are read once, and a model that is traced once."""
 
 import contextlib
-import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_bit.core.keras_internals import inner_optimizer, learning_rate_schedule
 from keras_bit.data.dataset import check_dataset
-from keras_bit.hyperrule.keras_internals import inner_optimizer, learning_rate_schedule
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.training.plan import RunPlan
 
@@ -28,18 +27,19 @@ class InitialWeights:
     """The weights of presets, each read once and then held in memory."""
 
     def __init__(self) -> None:
-        self._weights: dict[str, list[np.ndarray]] = {}
+        self._read: dict[str, tuple[list[np.ndarray], float]] = {}  # with the kernels' epsilon
 
     def build(self, plan: RunPlan) -> keras.Model:
         """Returns the classifier of a plan with its initial weights."""
         if plan.preset is None:
             return plan.build_classifier()
-        if plan.preset not in self._weights:
+        if plan.preset not in self._read:
             model = plan.build_classifier()
-            self._weights[plan.preset] = model.get_weights()
+            self._read[plan.preset] = model.get_weights(), model.backbone.kernel_epsilon
             return model
-        model = dataclasses.replace(plan, preset=None).build_classifier()
-        model.set_weights(self._weights[plan.preset])
+        weights, epsilon = self._read[plan.preset]
+        model = plan.build_classifier(kernel_epsilon=epsilon)
+        model.set_weights(weights)
         return model
 
 

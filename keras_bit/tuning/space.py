@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import keras_tuner
 
 from keras_bit.hyperrule.rule import HyperRule
-from keras_bit.training.resolve import MIN_EDGE
+from keras_bit.layers.image_input import MIN_EDGE
 
 DEFAULT_SPACE = ("rate", "length", "mixup")
-LARGEST_STEP = 8  # of crop sizes in pixels
+SCHEDULE_FACTORS = (0.5, 1.0, 2.0)
+CROP_STEP = 8  # pixels
+OTHER_DECISIONS = ("frozen_blocks", "weight_decay", "dropout")  # than those of rule and network
 
 
 class Hyperparameter(NamedTuple):
@@ -24,23 +26,29 @@ class Hyperparameter(NamedTuple):
     default: Any
 
 
-def hyperparameters(rule: HyperRule, preset: str | None) -> dict[str, Hyperparameter]:
-    """Returns the hyperparameters around a rule, by the short names of `search`."""
+def hyperparameters(
+    rule: HyperRule,
+    preset: str | None,
+    frozen_blocks: int = 0,
+    weight_decay: float = 0.0,
+    dropout: float = 0.0,
+) -> dict[str, Hyperparameter]:
+    """Returns the hyperparameters around a run, by the short names of `search`."""
     alpha, warmup = rule.mixup_alpha, rule.warmup_steps > 0
     crops = tuple(
         f for f in (0.75, 1.0, 1.25) if f * rule.crop_size >= min(MIN_EDGE, rule.crop_size)
     )
     return {
         "rate": Hyperparameter("learning_rate_factor", (0.3, 1.0, 3.0), 1.0),
-        "length": Hyperparameter("schedule_factor", (0.5, 1.0, 2.0), 1.0),
+        "length": Hyperparameter("schedule_factor", SCHEDULE_FACTORS, 1.0),
         "mixup": Hyperparameter("mixup_alpha", tuple(sorted({0.0, 0.1, alpha})), alpha),
         "crop": Hyperparameter("crop_factor", crops, 1.0),
         "batch": Hyperparameter("batch_factor", (0.5, 1.0, 2.0), 1.0),
         "warmup": Hyperparameter("warmup", (False, True), warmup),
         "preset": Hyperparameter("preset", None, preset),
-        "frozen": Hyperparameter("frozen_blocks", (0, 2, 4), 0),
-        "decay": Hyperparameter("weight_decay", (0.0, 1e-4, 1e-3), 0.0),
-        "dropout": Hyperparameter("dropout", (0.0, 0.2, 0.5), 0.0),
+        "frozen": Hyperparameter("frozen_blocks", (0, 2, 4), frozen_blocks),
+        "decay": Hyperparameter("weight_decay", (0.0, 1e-4, 1e-3), weight_decay),
+        "dropout": Hyperparameter("dropout", (0.0, 0.2, 0.5), dropout),
     }
 
 
@@ -48,12 +56,14 @@ def make_space(
     given: keras_tuner.HyperParameters | Mapping[str, Sequence] | Sequence[str] | None,
     rule: HyperRule,
     preset: str | None,
+    **others: Any,
 ) -> keras_tuner.HyperParameters:
     """Returns the search space that `search` was given; see there.
 
-    What is searched by default and not in `given` is fixed at what the rule has.
+    What is searched by default and not in `given` is fixed at what the rule has. `preset` and
+    `others` are what the run has, as for `hyperparameters`.
     """
-    known = hyperparameters(rule, preset)
+    known = hyperparameters(rule, preset, **others)
     space = keras_tuner.HyperParameters()
     if isinstance(given, keras_tuner.HyperParameters):
         space, chosen = given.copy(), {}
@@ -76,7 +86,7 @@ def changed_rule(rule: HyperRule, values: Mapping[str, Any]) -> HyperRule:
     """Returns the rule with the decisions of a trial's values, by the names of keras-tuner."""
     batch = values.get("batch_factor", 1.0)
     batch_size = max(1, round(batch * rule.batch_size))
-    # As the rule scales them: the same images for one epoch's worth of rate.
+    # As the rule scales them with the batch size: the rate in proportion, the length inversely.
     rate = values.get("learning_rate_factor", 1.0) * batch_size / rule.batch_size
     length = values.get("schedule_factor", 1.0) * rule.batch_size / batch_size
     changes: dict[str, Any] = {
@@ -98,12 +108,11 @@ def changed_rule(rule: HyperRule, values: Mapping[str, Any]) -> HyperRule:
 
 def changed_decisions(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a trial's values change of a plan beside rule and network."""
-    names = ("frozen_blocks", "weight_decay", "dropout")
-    return {name: values[name] for name in names if name in values}
+    return {name: values[name] for name in OTHER_DECISIONS if name in values}
 
 
 def _multiple_of_step(pixels):
-    return max(LARGEST_STEP, LARGEST_STEP * round(pixels / LARGEST_STEP))
+    return max(CROP_STEP, CROP_STEP * round(pixels / CROP_STEP))
 
 
 def _checked_names(given, known):

@@ -18,7 +18,7 @@ from keras_bit.tuning.comparison import compare, describe, verdict
 from keras_bit.tuning.hypermodel import HyperBiT
 from keras_bit.tuning.oracle import POLL_SECONDS, STOP, StudyOracle, needed_weights
 from keras_bit.tuning.study_folder import StudyFolder, begun_trials, trial_name
-from keras_bit.tuning.trials import COMPLETED, FAILED, RUNNING, SearchResult, SearchTrial
+from keras_bit.tuning.trials import COMPLETED, FAILED, RUNNING, SearchResult, SearchTrial, status_of
 from keras_bit.tuning.tuners import CHIEF, Workers, describe_tuner
 
 CANDIDATES = 2  # trials that are compared with the rule
@@ -195,7 +195,7 @@ class Study:
             "rule": self.hypermodel.rule_for(hp).get_config(),
             "decisions": self.hypermodel.decisions_for(hp),
             "status": COMPLETED if is_complete else FAILED,
-            "score": metrics.get(self.objective.name),
+            "score": metrics.get(self.objective.name) if is_complete else None,
             "reason": reason,
             **(run.summary() if run else {}),
         }
@@ -322,9 +322,7 @@ class Study:
     def _trial(self, begin, end):
         content = (self._folder.read_trial(begin["trial"]) if end else None) or {}
         hp = self._hyperparameters(begin["values"])
-        status = RUNNING
-        if end:
-            status = COMPLETED if end["status"] == "COMPLETED" else FAILED
+        status = status_of(end)
         number = int(begin["trial"])
         repeats = {seed: outcome["score"] for seed, outcome in self._repeats(number).items()}
         return SearchTrial(
@@ -333,7 +331,7 @@ class Study:
             rule=self.hypermodel.rule_for(hp),
             decisions=self.hypermodel.decisions_for(hp),
             status=status,
-            score=end and end["metrics"].get(self.objective.name),
+            score=end["metrics"].get(self.objective.name) if status == COMPLETED else None,
             seconds=content.get("seconds", 0.0) if end else time.time() - begin["time"],
             updates=content.get("updates", self._planned_updates(begin, hp) if end else 0),
             history=content.get("history", {}),

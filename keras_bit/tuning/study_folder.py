@@ -8,13 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_bit.checkpoints.settings import as_json, differences, list_differences
-from keras_bit.core.files import (
-    check_folder_name,
-    json_checksum,
-    read_json,
-    wrap_read_errors,
-    write_json,
-)
+from keras_bit.core.file_faults import wrap_read_errors
+from keras_bit.core.files import check_folder_name, json_checksum, read_json, write_json
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.core.warn import warn_caller
 
@@ -23,9 +18,14 @@ TRIALS_FOLDER = "trials"
 EVENTS_FILE = "events.json"
 REPEATS_FOLDER = "repeats"
 LOCKS_FOLDER = ".locks"
-OUTCOME = ("trials.csv", "best_rule.json", "study.html", "study")
+WORKERS_FOLDER = ".workers"  # what workers of the command print
+TRIALS_FILE = "trials.csv"
+BEST_FILE = "best_rule.json"
+PAGE_FILE = "study.html"
+PICTURES_FOLDER = "study"
+OUTCOME = (TRIALS_FILE, BEST_FILE, PAGE_FILE, PICTURES_FOLDER)
 FORMAT_VERSION = 1
-_FOLDERS = (TRIALS_FOLDER, REPEATS_FOLDER, LOCKS_FOLDER, ".workers")
+_FOLDERS = (TRIALS_FOLDER, REPEATS_FOLDER, LOCKS_FOLDER, WORKERS_FOLDER)
 
 
 def trial_name(number: int) -> str:

@@ -14,19 +14,17 @@ from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.checkpoints.files import remove_checkpoints
 from keras_bit.core.device import is_out_of_memory
 from keras_bit.core.files import check_room
-from keras_bit.core.warn import warn_caller
-from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
-from keras_bit.hyperrule.keras_internals import (
+from keras_bit.core.keras_internals import (
     inner_optimizer,
     learning_rate_schedule,
     updates_of,
 )
+from keras_bit.core.warn import warn_caller
+from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
 from keras_bit.training.memory import FLOAT32_SIZE
 from keras_bit.training.progress import Progress
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
     from keras_bit.tuning.hypermodel import HyperBiT
 
 LOGGED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "updates")
@@ -104,7 +102,7 @@ class TrialRun:
     Attributes:
         rule: The `keras_bit.HyperRule` of the run, its schedule shortened to `epochs`.
         history: Dict of lists, with one value an epoch; as far as the run came.
-        test: `tf.data.Dataset` of the test batches.
+        test: The test batches, as `keras_bit.pipelines` makes them.
     """
 
     def __init__(
@@ -249,11 +247,22 @@ class TunerCallbacks:
             check_objective(self._oracle.objective, names)
 
 
-def right_images(model: keras.Model, test: "tf.data.Dataset") -> str:
-    """Which test images a model has right, as a string of 0 and 1."""
-    labels = np.concatenate([labels for _, labels in test.as_numpy_iterator()])
-    answers = model.predict(test, verbose=0)
-    return "".join(map(str, (answers.argmax(1) == labels.argmax(1)).astype(int)))
+def right_images(model: keras.Model, test: Any) -> str:
+    """Which test images a model has right, as a string of 0 and 1.
+
+    Args:
+        model: The model.
+        test: `tf.data.Dataset` or `keras.utils.PyDataset` of images, one-hot labels and perhaps
+            weights, which are 0 where an image fills up a batch.
+    """
+    is_py_dataset = isinstance(test, keras.utils.PyDataset)
+    batches = map(test.__getitem__, range(len(test))) if is_py_dataset else iter(test)
+    labels, counted = [], []
+    for _, of_batch, *weights in batches:
+        labels.append(np.asarray(of_batch).argmax(1))
+        counted.append(np.asarray(weights[0]) > 0 if weights else np.ones(len(of_batch), bool))
+    is_right = model.predict(test, verbose=0).argmax(1) == np.concatenate(labels)
+    return "".join(map(str, is_right[np.concatenate(counted)].astype(int)))
 
 
 def check_fit_arguments(args: tuple, kwargs: dict, epochs: int | None, most: int) -> None:

@@ -9,6 +9,13 @@ from keras_bit.hyperrule.rule import HyperRule
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 
 
+def status_of(end: dict[str, Any] | None) -> str:
+    """Returns the status of a trial by the event that ended it, if it has ended."""
+    if not end:
+        return RUNNING
+    return COMPLETED if end["status"] == "COMPLETED" else FAILED
+
+
 @dataclasses.dataclass(frozen=True)
 class SearchTrial:
     """One trial of a search.

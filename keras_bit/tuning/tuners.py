@@ -63,6 +63,11 @@ def make_tuner(
             "hyperband_iterations": ENDLESS,
         }
         parameters = inspect.signature(tuner).parameters
+        if "objective" not in parameters:
+            raise ValueError(
+                "`tuner` must be a class that names `objective` among its arguments, or a tuner "
+                f"that is made already. Received: tuner={tuner!r}"
+            )
         options = {name: value for name, value in offered.items() if name in parameters}
         made = tuner(hypermodel, **options, **common)
     elif isinstance(tuner, keras_tuner.Oracle):
@@ -76,17 +81,27 @@ def make_tuner(
             f"`tuner` must be one of {', '.join(TUNERS)}, a class of keras_tuner's tuners, a tuner "
             f"or an oracle. Received: tuner={tuner!r}"
         )
-    oracle = made.oracle
+    _check_fresh(made.oracle, hypermodel.epochs)
+    _adapt(made, hypermodel, scratch)
+    return made
+
+
+def _check_fresh(oracle, epochs):
     if oracle.trials:
         raise ValueError(
             "`tuner` must not have searched before. Received: one with "
             f"{len(oracle.trials)} trials. Make it again, in another folder."
         )
-    if getattr(oracle, "max_epochs", hypermodel.epochs) > hypermodel.epochs:
+    if getattr(oracle, "max_epochs", epochs) > epochs:
         raise ValueError(
             "`tuner` must train for at most as many epochs as the trials. Received: max_epochs="
-            f"{oracle.max_epochs} with epochs={hypermodel.epochs}. Make both equal."
+            f"{oracle.max_epochs} with epochs={epochs}. Make both equal."
         )
+
+
+def _adapt(made, hypermodel, scratch):
+    """Leaves to `search` what a tuner would decide itself: when to end, and what is kept."""
+    oracle = made.oracle
     oracle.max_trials = None
     oracle.max_retries_per_trial = 0
     oracle.max_consecutive_failed_trials = None
@@ -96,7 +111,6 @@ def make_tuner(
     if hypermodel.has_own_classifier and not made.max_model_size:
         # keras-tuner clears Keras's session first, and with it what XLA has compiled.
         made._try_build = made._build_hypermodel
-    return made
 
 
 def describe_tuner(tuner: keras_tuner.Tuner) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from keras_bit.weights.architecture import Architecture
 from keras_bit.weights.arrays import StoredArray, WeightArrays
 from keras_bit.weights.formats import read_architecture, read_weights
-from keras_bit.weights.presets import EMBEDDED, Preset, find_preset, presets
+from keras_bit.weights.presets import Preset, find_preset, presets
 
 __all__ = [
-    "EMBEDDED",
     "Architecture",
     "Preset",
     "StoredArray",

@@ -17,7 +17,11 @@ _UNIT = re.compile(r"block([1-4])/unit(\d+)/")
 
 
 class Architecture(NamedTuple):
-    """Depth and width, as `BiTBackbone` takes them; `str` gives a name such as `R50x1`."""
+    """Depth and width of a network; `str` gives a name such as `R50x1`.
+
+    Attributes:
+        depth, width: As `keras_bit.BiTBackbone` takes them.
+    """
 
     depth: int | tuple[int, ...]
     width: float

@@ -12,7 +12,12 @@ _HEAD = ("head/kernel", "head/bias")
 
 
 class StoredArray(NamedTuple):
-    """An array in a file: its shape in the network, with kernels HWIO, and what reads it."""
+    """An array in a file.
+
+    Attributes:
+        shape: Its shape in the network; that of a kernel is (height, width, inputs, outputs).
+        load: The function that reads it.
+    """
 
     shape: tuple[int, ...]
     load: Callable[[], np.ndarray]
@@ -23,8 +28,12 @@ class WeightArrays(Mapping[str, np.ndarray]):
 
     An array is read each time it is asked for, so that a network of gigabytes passes through
     memory one array at a time. A head, if there is one, is called `head/kernel`, of shape
-    (features, classes), and `head/bias`. `epsilon` is what the file's own library adds to a
-    kernel's variance before the square root.
+    (features, classes), and `head/bias`.
+
+    Args:
+        source: The file, for messages.
+        stored: A `StoredArray` for each name.
+        epsilon: What the file's own library adds to a kernel's variance before the square root.
     """
 
     def __init__(

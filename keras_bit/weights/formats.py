@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 from typing import NamedTuple
 
-from keras_bit.core.files import AGAIN, fault_of, wrap_read_errors
+from keras_bit.core.file_faults import AGAIN, fault_of, wrap_read_errors
 from keras_bit.core.warn import warn_caller
 from keras_bit.weights.architecture import Architecture, architecture_of
 from keras_bit.weights.arrays import NetworkOf, WeightArrays
@@ -17,7 +17,7 @@ from keras_bit.weights.fetch.mirror import named_mirror
 from keras_bit.weights.hugging_face import fetch_from_hub, has_local_copy, is_hub_handle
 from keras_bit.weights.keras_files import read_keras
 from keras_bit.weights.npz import read_npz
-from keras_bit.weights.presets import find_preset, further_places
+from keras_bit.weights.presets import Preset, find_preset, further_places
 from keras_bit.weights.saved_model import is_handle, read_saved_model, resolve
 from keras_bit.weights.torch_files import read_safetensors, read_torch
 
@@ -45,10 +45,10 @@ def read_weights(source: str | os.PathLike, network: NetworkOf | None = None) ->
 
     Args:
         source: A name of `keras_bit.presets()`, whose file is downloaded into Keras's cache
-            folder if need be; or else the path of a file or folder, a URL, or a handle; see
-            `FORMS`. A preset's name comes before a file of the same name: `"./m-r50x1"` is the
-            file. Files are told by their content, not by their name. If the authors' server fails,
-            a preset is read from Hugging Face or Kaggle, with a warning.
+            folder if need be; or else the path of a file or folder, a URL, or a handle, as for
+            `keras_bit.BiTBackbone.from_preset`. A preset's name comes before a file of the same
+            name: `"./m-r50x1"` is the file. Files are told by their content, not by their name. If
+            the authors' server fails, a preset is read from Hugging Face or Kaggle, with a warning.
         network: A function from `WeightArrays` to a function from images (n, height, width, 3) in
             [0, 1] to features, or logits where the arrays have a head. With it the arrays of a
             SavedModel are verified against the module's own function; without it they are the
@@ -86,7 +86,11 @@ def read_weights(source: str | os.PathLike, network: NetworkOf | None = None) ->
 def read_architecture(source: str | os.PathLike) -> Architecture:
     """Returns depth and width of a preset, without downloading it, or else of a file.
 
-    Args, raises: As `read_weights`.
+    Args:
+        source: As for `read_weights`.
+
+    Raises:
+        FileNotFoundError, ValueError, ConnectionError: As `read_weights`.
 
     Example:
 
@@ -133,8 +137,20 @@ def _not_found(source):
 def _read_preset(preset, network):
     if preset.path:
         return _checked(_read_path(preset.path), preset)
-    places = _places(preset)
-    failures: list[Exception] = []
+    return _read_first(preset, _places(preset), network, [])
+
+
+def read_copy(preset: Preset, failure: Exception) -> WeightArrays:
+    """Reads a preset from elsewhere, where the authors' server failed.
+
+    Raises that failure where it is nowhere else, and else all of them.
+    """
+    copies = [place for place in _places(preset) if place != preset.url]
+    return _read_first(preset, copies, None, [failure])
+
+
+def _read_first(preset, places, network, failures):
+    """Reads a preset from the first place that has it, after what failed."""
     for place in places:
         try:
             if place == preset.url:
@@ -157,7 +173,7 @@ def _read_preset(preset, network):
         raise failures[0]
     reasons = "".join(f"\n  {number}. {error}" for number, error in enumerate(failures, 1))
     raise type(failures[0])(
-        f"The weights of {preset.name!r} are at {len(places)} places, and none could be read:"
+        f"The weights of {preset.name!r} are at {len(failures)} places, and none could be read:"
         f"{reasons}"
     ) from failures[0]
 
@@ -194,6 +210,7 @@ def _checked(arrays, preset, with_head=False):
 def _read_handle(handle, network):
     if is_hub_handle(handle):
         return _read_path(fetch_from_hub(handle), network)
+    _check_tensorflow(handle)  # before the download
     return read_saved_model(resolve(handle), network)
 
 
@@ -219,7 +236,19 @@ def _read_path(path, network=None):
             start = file.read(16)
         if not start.startswith(b"\x1f\x8b") and not tarfile.is_tarfile(path):
             return _reader_of(path, start)(path)
-    return read_saved_model(resolve(path), network, path)
+    folder = resolve(path)
+    _check_tensorflow(path)
+    return read_saved_model(folder, network, path)
+
+
+def _check_tensorflow(source):
+    from keras_bit.core.device import has_tensorflow
+
+    if not has_tensorflow():
+        raise ImportError(
+            "A SavedModel needs TensorFlow: pip install tensorflow. Without it, take the network's "
+            f".npz or .safetensors file. Received: {source}"
+        )
 
 
 def _reader_of(path, start):

@@ -10,8 +10,8 @@ import re
 import urllib.parse
 from typing import NamedTuple
 
-from keras_bit.core.files import check_owner
 from keras_bit.weights.fetch import cache_path, fetch
+from keras_bit.weights.fetch.folders import check_owner
 from keras_bit.weights.fetch.mirror import HUGGING_FACE
 
 # Of a repository without a file's name the first of these is taken: as timm and transformers save

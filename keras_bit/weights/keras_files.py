@@ -6,7 +6,7 @@ import re
 import zipfile
 from typing import Any
 
-from keras_bit.core.files import check_zip, wrap_read_errors
+from keras_bit.core.file_faults import check_zip, wrap_read_errors
 from keras_bit.weights.arrays import StoredArray, WeightArrays
 
 _MEMBER = "model.weights.h5"

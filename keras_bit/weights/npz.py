@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_bit.core.files import atomic_write, wrap_read_errors
+from keras_bit.core.file_faults import wrap_read_errors
+from keras_bit.core.files import atomic_write
 from keras_bit.weights.arrays import LARGEST_RATIO, StoredArray, WeightArrays
 
 _DTYPES = ("float16", "float32", "float64")

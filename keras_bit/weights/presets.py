@@ -70,7 +70,7 @@ _TEACHERS = {
 }
 # The network that comes with the package, in the folder `embedded` beside its model card.
 EMBEDDED = "f-r14x0.5"
-# Found on photographs and digits; see benchmarks/README.md.
+# Found on photographs and digits; see benchmarks/results/run_without_options.md.
 _EMBEDDED_RECIPE = Recipe(
     EMBEDDED,
     batch_size=64,
@@ -149,7 +149,10 @@ def presets() -> dict[str, Preset]:
 
 
 def find_preset(name: str) -> Preset:
-    """Returns the preset of a name; the authors' spelling `BiT-M-R50x1` is accepted as well.
+    """Returns the preset of a name.
+
+    Args:
+        name: A name of `keras_bit.presets()`, or the authors' spelling, such as `"BiT-M-R50x1"`.
 
     Raises:
         ValueError: If there is none, with the nearest name or what is wrong with this one.
@@ -190,7 +193,7 @@ def further_places(preset: Preset) -> tuple[str, ...]:
 def _all():
     path = pathlib.Path(__file__).parent / "embedded" / f"{EMBEDDED}.npz"
     data = "synthetic (formula-driven) images"
-    facts = (EMBEDDED, (1, 1, 1, 1), 0.5, data, 0, 2_007_328, 64)
+    facts = (EMBEDDED, (1, 1, 1, 1), 0.5, data, 0, 2_007_328, 48)
     embedded = Preset(*facts, url=None, path=path, recipe=_EMBEDDED_RECIPE)
     return (embedded, *_pretrained(), *_distilled(), *_vtab())
 

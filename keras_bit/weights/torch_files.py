@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_bit.core.files import atomic_write, check_zip, wrap_read_errors
+from keras_bit.core.file_faults import check_zip, wrap_read_errors
+from keras_bit.core.files import atomic_write
 from keras_bit.weights.arrays import StoredArray, WeightArrays
 from keras_bit.weights.torch_names import LIBRARIES, TIMM, TRANSFORMERS, canonical_names, name_in
 

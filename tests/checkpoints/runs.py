@@ -80,7 +80,8 @@ def make_model(rule, optimizer=None, **options):
             keras.layers.Dense(2),
         ]
     )
-    options = {"jit_compile": False, "metrics": ["mae"], **options}
+    is_jax = keras.backend.backend() == "jax"  # where all else runs one operation at a time
+    options = {"jit_compile": is_jax, "metrics": ["mae"], **options}
     model.compile(optimizer or rule.optimizer(), "mse", **options)
     return model
 

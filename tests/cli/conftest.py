@@ -112,5 +112,5 @@ def whole_run(photos, tmp_path_factory):
     settings = ("--schedule-length", "30", "--learning-rate", "0.02", "--steps-per-epoch", "8")
     arguments = ("fine-tune", photos, *TINY, *settings, "--output", output)
     with start(arguments, COLUMNS="40") as process:
-        out, error = process.communicate(timeout=300)
+        out, error = process.communicate(timeout=600)
     return types.SimpleNamespace(output=output, code=process.returncode, out=out, error=error)

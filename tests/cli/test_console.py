@@ -29,10 +29,12 @@ def test_the_bar_of_a_terminal_counts_updates_and_fits_a_narrow_window():
     rule = HyperRule(32, 100, 30, micro_batch_size=3, schedule_length=7)
     logs = {"updates": 7, "loss": 1.0, "accuracy": 0.5, "val_loss": 2.0, "val_accuracy": 0.25}
     with training_progress(console, rule) as callback:
+        callback.set_params({"steps": 35})
         callback.on_train_begin(logs={})
-        for batch in range(70):
+        callback.on_epoch_begin(1, logs={})  # A run resumes in its second epoch.
+        for batch in range(35):
             callback.on_train_batch_end(batch, logs={})
-        callback.on_epoch_end(0, logs)
+        callback.on_epoch_end(1, logs)
         callback.on_train_end(logs={})
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", console.file.getvalue())
     assert "7/7" in shown

@@ -8,12 +8,12 @@ from PIL import Image
 
 from keras_bit.cli.main import main
 from keras_bit.evaluation import RunOutputs
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
 from tests.cli.conftest import in_terminal
+from tests.saved_files import RUN
 
 pytestmark = pytest.mark.tensorflow
 
-RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"
 COLORS = {"blue": (20, 20, 220), "green": (20, 220, 20), "red": (220, 20, 20)}
 
 
@@ -26,7 +26,7 @@ def run(tmp_path):
 def quick(monkeypatch):
     """A run whose logits are the mean colors of an image: nothing is loaded or compiled."""
     monkeypatch.setattr(SavedRun, "load", lambda self: None)
-    monkeypatch.setattr(SavedRun, "logits", lambda self, model, images: images.mean((1, 2)) / 50)
+    monkeypatch.setattr(SavedRun, "logits", lambda self, images: images.mean((1, 2)) / 50)
 
 
 def fill(folder, counts, mistaken=()):

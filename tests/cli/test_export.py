@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 import keras_bit.exporters
+from keras_bit.cli.export import FORMAT_NAMES
 from keras_bit.cli.main import main
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
+from keras_bit.exporters.formats import FORMATS
 from tests.cli.test_parser import error_of
 
 pytestmark = pytest.mark.tensorflow
@@ -68,6 +70,8 @@ def test_a_wrong_size_is_one_clear_error(size, capsys):
     "arguments, message",
     [
         (["--format", "onnx", "--quantize", "int8"], "`FOLDER` must be given"),
+        (["--seed", "3"], "`FOLDER` must be given"),
+        (["--min-agreement", "0.5"], "`--min-agreement` must be omitted without `--quantize`"),
         (["--quantize", "dynamic"], "`--quantize` must be None with --format 'tf_saved_model'"),
         (["--output", "model.onnx/"], "`RUN` must be the output folder of a run"),
     ],
@@ -79,6 +83,21 @@ def test_what_cannot_be_is_one_clear_error(arguments, message, tmp_path, capsys,
         assert main(["export", str(tmp_path), *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line, line
+
+
+def test_a_wrong_output_is_called_by_its_option(tmp_path, capsys, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ValueError("`path` must end with .onnx. Received: path=x.tflite")
+
+    monkeypatch.setattr(SavedRun, "open", lambda *arguments: None)
+    monkeypatch.setattr("keras_bit.exporters.export", refuse)
+    assert main(["export", str(tmp_path), "--format", "onnx", "--output", "x.tflite"]) == 2
+    line = "`--output` must end with .onnx. Received: --output x.tflite"
+    assert line in capsys.readouterr().err
+
+
+def test_the_command_knows_all_formats():
+    assert set(FORMAT_NAMES) == set(FORMATS)
 
 
 @pytest.mark.slow

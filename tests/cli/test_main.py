@@ -1,13 +1,17 @@
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
+from PIL import Image
 
 from keras_bit import __version__
-from keras_bit.cli import presets
+from keras_bit.cli import evaluate, fine_tune, presets
 from keras_bit.cli.main import main, make_parser
 from keras_bit.weights import read_weights
+from tests.processes import run_python
+from tests.saved_files import RUN
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore:Skipped")]
 
@@ -155,9 +159,28 @@ def test_a_device_out_of_memory_gets_advice(monkeypatch, capsys):
 
     tensorflow_error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     for error in (tensorflow_error, RuntimeError("RESOURCE_EXHAUSTED: Out of memory")):
-        monkeypatch.setattr(presets, "run", raising(error))
-        assert main(["presets"]) == 2
-        assert "--micro-batch-size" in capsys.readouterr().err
+        for command, words, advice in (
+            (fine_tune, ["fine-tune", "photos"], " Try --micro-batch-size auto, --remat, or a"),
+            (evaluate, ["evaluate", "run", "photos"], " Try a smaller --batch-size.\n"),
+            (presets, ["presets"], "of memory.\n"),
+        ):
+            monkeypatch.setattr(command, "run", raising(error))
+            assert main(words) == 2
+            assert advice in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_needs_no_tensorflow(tmp_path):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    script = """
+        import sys
+        sys.modules["tensorflow"] = None  # as if it were not there
+        from keras_bit.cli.main import main
+        sys.exit(main(sys.argv[1:]))
+    """
+    code = textwrap.dedent(script)
+    done = run_python("-c", code, "predict", RUN, tmp_path / "red.png", KERAS_BACKEND="jax")
+    assert done.returncode == 0 and "red.png" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("error", [KeyError, RuntimeError])

@@ -10,7 +10,7 @@ import pytest
 
 from keras_bit.cli.main import main
 from keras_bit.evaluation import FilePrediction
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
 from tests.cli.conftest import COLORS, in_terminal, photograph
 
 pytestmark = pytest.mark.tensorflow

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from keras_bit.tuning.study import UntrainableRuleError
 from keras_bit.tuning.study_folder import StudyFolder
 from keras_bit.tuning.tuners import own_workers
 from tests.cli.conftest import TINY, in_terminal, start
+from tests.conftest import exhaustive
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore:Skipped")]
 NAMES = {"learning_rate_factor": "rate", "schedule_factor": "length", "mixup_alpha": "mixup"}
@@ -42,7 +44,9 @@ def fake_search(monkeypatch):
     def search(data, rule=None, **arguments):
         seen.update(arguments, data=data, rule=rule, workers=own_workers())
         return types.SimpleNamespace(
-            verdict="The outcome is the rule.", decisions=seen["decisions"]
+            verdict="The outcome is the rule.",
+            decisions=seen["decisions"],
+            best=types.SimpleNamespace(values=seen.get("values", {})),
         )
 
     monkeypatch.setattr(keras_bit, "search", search)
@@ -169,6 +173,13 @@ def test_the_line_to_type_next_has_the_same_data_and_network(photos, fake_search
     rule = ["--rule", f"{tmp_path}/new/best_rule.json"]
     beside = "--seed 3 --depth 1,1,1,1 --width 0.25 --remat".split()
     assert command == ["fine-tune", str(photos), *rule, *beside]
+    fake_search["values"] = {"dropout": 0.0}  # better than the given one, and the default
+    assert main([*arguments, "--dropout", "0.5"]) == 0
+    assert "--dropout" not in capsys.readouterr().out.splitlines()[-1]
+    automatic = ["--micro-batch-size", "auto"]
+    assert main([*arguments, *automatic]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(shlex.join([*beside, *automatic]))
 
 
 def test_a_rule_that_cannot_be_trained_is_no_bug(photos, monkeypatch, tmp_path, capsys):
@@ -446,7 +457,7 @@ def test_workers_share_a_cache_that_is_removed(photos, fake_search, tmp_path, mo
 def whole_search(photos, tmp_path_factory):
     output = tmp_path_factory.mktemp("search") / "s"
     with start(("search", photos, *TINY, *QUICK, "--output", output)) as process:
-        out, error = process.communicate(timeout=300)
+        out, error = process.communicate(timeout=600)
     return types.SimpleNamespace(output=output, code=process.returncode, out=out, error=error)
 
 
@@ -468,7 +479,7 @@ def test_a_whole_search_prints_a_line_for_each_run(whole_search, photos, fake_fi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [60, 100])
+@pytest.mark.parametrize("columns", [60, exhaustive(100)])
 def test_a_search_in_a_terminal(photos, tmp_path, columns):
     arguments = ("search", photos, *TINY, *QUICK, "--trials", "2", "--output", tmp_path / "s")
     code, lines = in_terminal(arguments, columns)
@@ -481,15 +492,16 @@ def test_a_search_in_a_terminal(photos, tmp_path, columns):
 
 def wait_for_trials(process, output):
     """Returns when trials run."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while len(StudyFolder(output).events()) < 2:
         assert process.poll() is None and time.monotonic() < end, process.stderr.read()
         time.sleep(0.05)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    "number, code, workers", [exhaustive(signal.SIGINT, 130, "1"), (signal.SIGTERM, 143, "2")]
+)
 def test_an_interrupted_search_resumes(
     photos, whole_search, tmp_path, number, code, workers, capsys
 ):
@@ -498,13 +510,13 @@ def test_an_interrupted_search_resumes(
     with start(arguments) as process:
         wait_for_trials(process, output)
         process.send_signal(number)
-        _, error = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=600)
     assert process.returncode == code
     last = error.splitlines()[-1]
     kept = r"keras-bit: stopped; trials done: \d(, further runs: \d)?; the same command resumes"
     assert re.fullmatch(kept, last)
     with start(arguments) as process:
-        out, error = process.communicate(timeout=300)
+        out, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
     assert out.splitlines()[-3] == whole_search.out.splitlines()[-3]
     assert scores(output) == scores(whole_search.output)
@@ -518,6 +530,7 @@ def scores(output):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="a worker is found in /proc")
+@pytest.mark.exhaustive
 def test_the_trial_of_a_killed_worker_is_taken_over(photos, whole_search, tmp_path):
     output = tmp_path / "s"
     arguments = ("search", photos, *TINY, *QUICK, "--output", output, "--workers", "2")
@@ -525,7 +538,7 @@ def test_the_trial_of_a_killed_worker_is_taken_over(photos, whole_search, tmp_pa
         wait_for_trials(process, output)
         children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
         os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
-        _, error = process.communicate(timeout=300)
+        _, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
     assert "(SIGKILL" in error and "It is started again." in error
     assert scores(output) == scores(whole_search.output)

@@ -12,10 +12,11 @@ import pytest
 
 from keras_bit import predict_files
 from keras_bit.cli.main import main, make_parser
+from tests.conftest import exhaustive
+from tests.saved_files import RUN
 
 pytestmark = pytest.mark.tensorflow
 
-RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"
 # The command on a machine without network.
 ALONE = """
 import socket, sys
@@ -35,7 +36,7 @@ def test_without_gradio_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["serve", str(RUN)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("`keras-bit serve` needs Gradio: `pip install keras_bit[serve]`.")
+    assert line.endswith('`keras-bit serve` needs Gradio: `pip install "keras_bit[serve]"`.')
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "x"])
@@ -56,7 +57,7 @@ def server():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("stop, code", [(signal.SIGINT, 130), exhaustive(signal.SIGTERM, 143)])
 def test_serving_until_it_is_stopped(server, stop, code):
     line = server.stdout.readline()
     url = re.fullmatch(rf"Serving {RUN} at (http://127.0.0.1:\d+) until Ctrl-C\.\n", line)[1]
@@ -72,7 +73,7 @@ def test_serving_until_it_is_stopped(server, stop, code):
     # A browser that shows the page waits for the end of this answer.
     with urllib.request.urlopen(f"{url}/gradio_api/heartbeat/mine"):
         server.send_signal(stop)
-        out, error = server.communicate(timeout=20)
+        out, error = server.communicate(timeout=300)
     assert (server.returncode, out, error.splitlines()[-1]) == (code, "", "keras-bit: stopped")
     assert "Traceback" not in error
     left = set(pathlib.Path(tempfile.gettempdir()).glob("keras_bit-serve-*"))

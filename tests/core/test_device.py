@@ -44,9 +44,11 @@ def test_a_gpu_of_tensorflow(monkeypatch, capability, has_bfloat16):
     assert current_device().memory is None
 
 
-@pytest.mark.parametrize("capability, has_bfloat16", [("7.5", False), ("8.0", True), (None, True)])
+@pytest.mark.parametrize(
+    "capability, has_bfloat16", [("7.5", False), ("8.0", True), (None, True), ("gfx942", False)]
+)
 def test_a_gpu_of_jax(monkeypatch, capability, has_bfloat16):
-    import jax
+    jax = pytest.importorskip("jax")
 
     class Accelerator:
         platform, device_kind = "gpu", "Test GPU"

@@ -16,7 +16,12 @@ def warner(module):
 
 @pytest.mark.parametrize(
     ("module", "points_here"),
-    [("keras_bit", True), ("keras_bit.data.cache", True), ("keras_bit_tools", False)],
+    [
+        ("keras_bit", True),
+        ("keras_bit.data.cache", True),
+        ("keras.src.callbacks", True),
+        ("keras_bit_tools", False),
+    ],
 )
 def test_a_warning_points_at_the_first_line_outside_the_package(module, points_here):
     with pytest.warns(UserWarning, match="^careful$") as caught:

@@ -30,14 +30,16 @@ def test_balanced_weights_are_scikit_learn_s():
 
 
 @pytest.mark.parametrize(
-    "given", [{"dog": 3, "emu": 0.5}, {1: 3, np.int64(2): 0.5}, [1, 3, 0.5], (1.0, 3.0, 0.5)]
+    "given", [{"dog": 3, "emu": 0.5}, {1: 3, np.int64(2): 0.5}, [1, 3, 0.5], np.array([1, 3, 0.5])]
 )
 def test_weights_by_name_id_or_in_order(given):
     assert resolve_class_weight(given, make_data()) == (1.0, 3.0, 0.5)
     assert resolve_class_weight(None, make_data()) is None
 
 
-@pytest.mark.parametrize("given", ["even", 3, {1: "x"}, {1: -1}, [1, float("nan"), 1], {"a": True}])
+@pytest.mark.parametrize(
+    "given", ["even", 3, np.array(["a"]), {1: "x"}, {1: -1}, [1, float("nan"), 1], {"a": True}]
+)
 def test_what_is_wrong_whatever_the_data(given):
     with pytest.raises(ValueError, match="`class_weight` must .*Received: "):
         check_class_weight(given)

@@ -3,7 +3,6 @@ import os
 import struct
 import threading
 import time
-import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +20,7 @@ from keras_bit.data.images import (
     try_read,
     try_transform,
 )
+from keras_bit.data.threads import Budget
 from tests.image_files import encoded_image, png_chunk
 
 WEBP = pytest.param(
@@ -289,17 +289,22 @@ def test_images_of_more_than_twice_pillow_s_limit_are_refused(tmp_path, monkeypa
         assert "(200 pixels) exceeds limit of 198 pixels" in try_read(read, tmp_path / name)[1]
 
 
-def most_at_once(pixels, monkeypatch, budget):
-    """How many of six images are transformed at the same time, with six threads."""
-    monkeypatch.setattr(images, "_pixels_at_once", images._Budget(budget))
-    content, lock, inside, most = encoded_image(0, pixels), threading.Lock(), [0], [0]
+def most_at_once(pixels, monkeypatch, budget, awaited=1):
+    """How many of six images are transformed at the same time, with six threads.
+
+    Each waits until there have been as many as are `awaited`, and a while for more.
+    """
+    monkeypatch.setattr(images, "_pixel_budget", Budget(budget))
+    content, changed, inside, most = encoded_image(0, pixels), threading.Condition(), [0], [0]
 
     def transform(_):
-        with lock:
+        with changed:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
+            changed.notify_all()
+            changed.wait_for(lambda: most[0] >= awaited, timeout=30)
         time.sleep(0.02)
-        with lock:
+        with changed:
             inside[0] -= 1
 
     with ThreadPoolExecutor(6) as pool:
@@ -310,12 +315,12 @@ def most_at_once(pixels, monkeypatch, budget):
 def test_threads_hold_a_bounded_number_of_pixels(monkeypatch):
     assert most_at_once((30, 10), monkeypatch, budget=299) == 1  # larger than all that is there
     assert most_at_once((30, 10), monkeypatch, budget=599) == 1
-    assert 1 < most_at_once((30, 10), monkeypatch, budget=800) <= 2
-    assert most_at_once((30, 10), monkeypatch, budget=10_000) > 2
+    assert most_at_once((30, 10), monkeypatch, budget=800, awaited=2) == 2
+    assert most_at_once((30, 10), monkeypatch, budget=10_000, awaited=3) > 2
 
 
 def test_what_fails_gives_its_room_back(monkeypatch):
-    monkeypatch.setattr(images, "_pixels_at_once", images._Budget(200))
+    monkeypatch.setattr(images, "_pixel_budget", Budget(200))
 
     def fail(_):
         raise ZeroDivisionError
@@ -325,7 +330,7 @@ def test_what_fails_gives_its_room_back(monkeypatch):
         with pytest.raises(ZeroDivisionError):  # of the transform, not of the image
             try_transform(io.BytesIO(encoded_image(0, (10, 20))), fail)
         assert try_transform(io.BytesIO(cut), fail)[1]
-    assert images._pixels_at_once._left == 200
+    assert images._pixel_budget._left == 200
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
@@ -562,23 +567,3 @@ def test_doubtful_headers_are_damaged(jpeg):
     pixels, reason = both(stray)
     assert "3 extraneous bytes before marker" in reason
     np.testing.assert_array_equal(pixels, pillow_pixels(jpeg))
-
-
-def test_headers_are_read_in_threads_only_where_that_waits(monkeypatch):
-    clock = {"wall": 0.0, "busy": 0.0}
-    clocks = types.SimpleNamespace(
-        perf_counter=lambda: clock["wall"], thread_time=lambda: clock["busy"]
-    )
-    monkeypatch.setattr(images, "time", clocks)
-    monkeypatch.setattr(images, "_HEADERS_CHUNK", 3)
-
-    def work(item):
-        clock["wall"] += 1
-        clock["busy"] += item < 4  # the others wait
-        return item, threading.current_thread() is threading.main_thread()
-
-    results = list(images.map_headers(work, range(20)))
-    assert [item for item, _ in results] == list(range(20))
-    # That the second chunk has waited shows at its end.
-    assert [is_main for _, is_main in results] == [True] * 6 + [False] * 14
-    assert list(images.map_headers(work, [])) == []

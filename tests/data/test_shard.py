@@ -1,9 +1,13 @@
 """Parts of batches for several processes."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 
+from keras_bit.core.distribution import Processes
+from keras_bit.data import shard
 from keras_bit.data.shard import Shard
 from keras_bit.hyperrule.rule import HyperRule
 
@@ -38,10 +42,24 @@ def test_a_shard_is_a_pair(shard):
         Shard.of(RULE, shard)
 
 
-def test_batches_must_be_shared_evenly():
+def test_batches_must_be_shared_evenly(monkeypatch):
     assert Shard.of(RULE, (2, 3)) == Shard(2, 3, 3)
     with pytest.raises(ValueError, match="multiple of the 4 devices.*micro_batch_size=6"):
         Shard.of(RULE, (0, 4))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(shard, "replicas", lambda: 4)
+    with pytest.raises(ValueError, match="multiple of the 12 devices"):
+        Shard.of(RULE, (0, 3))
+
+
+def test_processes_that_hold_one_replica_take_the_same_part(monkeypatch):
+    mesh = SimpleNamespace(axis_names=["batch", "model"], shape=(2, 4))
+    several = SimpleNamespace(device_mesh=mesh, batch_dim_name="batch", auto_shard_dataset=False)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: several)
+    for index in range(4):
+        monkeypatch.setattr(shard, "processes", lambda index=index: Processes(index, 4))
+        assert Shard.of(RULE) == Shard(index // 2, 2, 2)
 
 
 @pytest.mark.tensorflow

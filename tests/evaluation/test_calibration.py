@@ -65,6 +65,8 @@ def test_a_temperature_without_an_optimum_is_an_error(rng):
         fit_temperature(labels, 10 * labels)
     with pytest.raises(ValueError, match="better than chance"):
         fit_temperature(labels, -logits)
+    with pytest.raises(ValueError, match="better than chance"):
+        fit_temperature(labels, 0 * logits)
 
 
 def test_probabilities_of_a_hand_example_and_of_huge_logits():

@@ -9,13 +9,13 @@ from PIL import Image
 
 from keras_bit import BiTBackbone, BiTClassifier, Evaluation, ZeroInitHead, predict_files
 from keras_bit.evaluation import FilePrediction, RunOutputs, class_maps, map_files, report
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
 from tests.evaluation.test_pictures import BLUE, RED, pixels, plain
 from tests.evaluation.test_report import page_of
+from tests.saved_files import RUN
 
 pytestmark = pytest.mark.tensorflow
 
-RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"
 ORANGE, COLD = np.array([213, 94, 0]), np.array([0, 114, 178])  # Okabe and Ito's
 EDGE = 96  # three positions
 

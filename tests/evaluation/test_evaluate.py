@@ -1,7 +1,6 @@
 import csv
 import json
 import pathlib
-import shutil
 import types
 
 import keras
@@ -13,17 +12,12 @@ import keras_bit
 from keras_bit import ImageDataset, evaluate, predict_files
 from keras_bit.evaluation import RunOutputs
 from keras_bit.evaluation.evaluate import Preparation
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
+from tests.saved_files import needs_their_keras
 
 pytestmark = pytest.mark.tensorflow
 
-RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"  # of the classes red, green and blue
 COLORS = ("blue", "green", "red")  # as in folders: in another order than in the run
-
-
-@pytest.fixture
-def run(tmp_path):
-    return pathlib.Path(shutil.copytree(RUN, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +43,7 @@ def data(photos):
 def quick(monkeypatch):
     """A run whose logits are the mean colors of an image: nothing is loaded or compiled."""
     monkeypatch.setattr(SavedRun, "load", lambda self: None)
-    monkeypatch.setattr(SavedRun, "logits", lambda self, model, images: images.mean((1, 2)) / 20)
+    monkeypatch.setattr(SavedRun, "logits", lambda self, images: images.mean((1, 2)) / 20)
 
 
 def small_model(value_range=(0, 1), activation=None):
@@ -59,6 +53,7 @@ def small_model(value_range=(0, 1), activation=None):
     return keras.Sequential([keras.Input((32, 32, 3)), backbone, head])
 
 
+@needs_their_keras
 def test_a_run_is_evaluated_as_it_predicts(run, data, monkeypatch):
     model = SavedRun.open(run).load()
     monkeypatch.setattr(SavedRun, "load", lambda self: model)
@@ -94,6 +89,8 @@ def test_test_images_that_were_given_as_such_are_those_evaluated(quick, run, dat
     assert evaluate(run, given, verbose=0).names == given.test.names
     held_out = keras_bit.ImageDataset.from_arrays(images, [0, 1, 2] * 2, label_names=options[-1])
     assert len(evaluate(run, held_out, verbose=0).names) == 6
+    model = keras.models.load_model(run / "model.keras")  # perhaps trained on the others
+    assert evaluate(model, held_out, image_size=32, verbose=0).names == held_out.test.names
 
 
 def test_what_a_run_stores_is_used(quick, run, data, tmp_path):
@@ -130,6 +127,17 @@ def test_images_of_training_are_told(quick, run, data):
     evaluate(run, data, temperature="fit", verbose=0)
 
 
+def test_images_that_may_be_those_of_training_are_told(quick, run, data):
+    plan = {"train_fingerprint": "of a copy", "train_counts": [7] * 3, "test_counts": [1] * 3}
+    (run / "plan.json").write_text(json.dumps({"data": plan}))
+    with pytest.warns(UserWarning, match="as many images of each class as those.*test images"):
+        evaluate(run, data, verbose=0)
+    evaluate(run, data, split="test", verbose=0)
+    plan["test_counts"] = [1, 1, 2]
+    (run / "plan.json").write_text(json.dumps({"data": plan}))
+    evaluate(run, data, verbose=0)
+
+
 def test_the_files_are_written(quick, run, data, tmp_path, capsys):
     evaluation = evaluate(run, data, split="all", output=tmp_path / "out", verbose=1)
     assert "24/24" in capsys.readouterr().out
@@ -159,7 +167,7 @@ def test_the_images_of_mistakes_are_theirs(quick, run, data):
     images, mistakes = prepared.mistaken_images(evaluation), evaluation.mistakes(12)
     assert len(images) == len(mistakes) > 0
     for image, mistake in zip(images, mistakes, strict=True):
-        logits = SavedRun.open(run).logits(None, image[np.newaxis])[0]
+        logits = SavedRun.open(run).logits(image[np.newaxis])[0]
         np.testing.assert_allclose(logits, evaluation.logits[mistake.index])
 
 
@@ -214,6 +222,20 @@ def test_names_of_a_model_s_classes(data):
         evaluate(model, data, label_names=("red", "blue", "green", "gray"), verbose=0)
 
 
+def test_logits_of_an_image_that_lie_between_0_and_1_are_logits(data):
+    labels = np.eye(3, dtype=int)[data.test.labels]
+    labels[:2] = 1
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 32, 32, 3), np.uint8)
+    several = ImageDataset.from_arrays(images, labels, images, labels, COLORS)
+    model = small_model()
+    model.layers[-1].kernel.assign(30 * model.layers[-1].kernel)
+    first, *_ = model.predict(images / np.float32(255), verbose=0)
+    model.layers[-1].bias.assign(0.5 - first)
+    evaluation = evaluate(model, several, image_size=32, batch_size=1, verbose=0)
+    np.testing.assert_allclose(evaluation.logits[0], 0.5, atol=1e-3)
+    assert evaluation.logits.min() < 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_probabilities_are_no_logits(data, kind):
@@ -233,7 +255,12 @@ def test_a_result_of_fine_tune(data, run):
         model=saved.load(),
         rule=saved.rule,
         plan=types.SimpleNamespace(
-            data=types.SimpleNamespace(label_names=saved.label_names, train_fingerprint="another")
+            data=types.SimpleNamespace(
+                label_names=saved.label_names,
+                train_fingerprint="another",
+                train_counts=(9, 9, 9),
+                test_counts=(1, 1, 1),
+            )
         ),
         evaluation=types.SimpleNamespace(outputs=outputs),
         output=None,
@@ -256,6 +283,8 @@ def test_wrong_arguments_are_told_before_the_model_is_loaded(run, data, monkeypa
         ),
         ({"split": "validation"}, "`split` must be one of"),
         ({"temperature": 1.5}, "`temperature` must be True, False or 'fit'"),
+        ({"temperature": 1.0}, "`temperature` must be True, False or 'fit'"),
+        ({"temperature": 0}, "`temperature` must be True, False or 'fit'"),
         ({"temperature": "warm"}, "`temperature` must be True, False or 'fit'"),
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1"),
         ({"image_size": 16}, "`image_size` must be an integer of at least 32"),

@@ -51,8 +51,16 @@ def test_confusion_of_a_hand_example():
     evaluation = Evaluation([0, 0, 0, 1, 1, 3], predicted, "abcd")
     expected = [[1, 2, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
     assert evaluation.confusion.tolist() == expected
-    rows = evaluation.class_rows()
+    rows = [(s.name, s.support, s.right, s.confused_with) for s in evaluation.worst_classes()]
     assert rows == [("d", 1, 0, "a"), ("a", 3, 1, "b"), ("b", 2, 1, "a"), ("c", 0, 0, "")]
+
+
+def test_names_and_thresholds_must_be_as_many_as_images_and_classes():
+    with pytest.raises(ValueError, match="`names` must hold one.*3 names, 2 images"):
+        Evaluation([0, 1], np.eye(2), "ab", names="xyz")
+    outputs = RunOutputs(multi_label=True, thresholds=(0.5,))
+    with pytest.raises(ValueError, match="`outputs` must hold a thr.*1 thresholds, 2 classes"):
+        Evaluation([[0, 1], [1, 0]], np.eye(2), "ab", outputs=outputs)
 
 
 def test_mistakes_are_the_wrong_ones_in_order_of_their_probability():
@@ -138,7 +146,6 @@ def test_scores_and_rows_of_several_labels(several):
     assert (dog.support, dog.right, dog.precision, dog.recall) == (1, 1, 0.5, 1)
     assert (fox.support, fox.right, fox.f1, fox.threshold) == (2, 1, 0.5, 0.5)
     assert fox.average_precision == pytest.approx((1 + 2 / 3) / 2)
-    assert several.class_rows() == [("fox", 2, 1, ""), ("cat", 2, 2, ""), ("dog", 1, 1, "")]
     assert [each.name for each in several.worst_classes()] == ["fox", "dog", "cat"]
 
 
@@ -196,6 +203,8 @@ def test_refuses_what_does_not_fit():
     ):  # fmt: skip
         with pytest.raises(ValueError, match="`logits` must have the shape.*Received: logits of"):
             Evaluation(labels, logits, ("a", "b"))
+    with pytest.raises(ValueError, match="`label_names` must name at least two classes.*: 1"):
+        Evaluation([[1], [0]], [[2.0], [-1.0]], ("cat",))
     for bad in (np.nan, np.inf):
         with pytest.raises(FloatingPointError, match="`logits` must be finite"):
             Evaluation([0], [[bad, 0.0]], ("a", "b"))

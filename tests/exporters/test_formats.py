@@ -22,7 +22,7 @@ def test_what_a_format_does_not_have_is_refused(name, quantize):
 @pytest.mark.parametrize("name", ["litert", "onnx", "openvino"])
 def test_a_missing_package_names_the_extra(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    with pytest.raises(ImportError, match=rf"pip install keras_bit\[{name}\]"):
+    with pytest.raises(ImportError, match=rf'pip install "keras_bit\[{name}\]"'):
         FORMATS[name].check_packages(None)
     with pytest.raises(ImportError, match="pip install tensorflow"):
         FORMATS["tf_saved_model"].check_packages(None)

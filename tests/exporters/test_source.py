@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -48,7 +50,22 @@ def test_other_precisions_become_float32():
         np.testing.assert_array_equal(copy, weight)
 
 
+def test_the_twin_in_float32_keeps_what_was_adapted_and_needs_no_compiling():
+    normalization = keras.layers.Normalization(dtype="mixed_bfloat16")
+    normalization.adapt(np.random.default_rng(0).normal(0.5, 0.2, (8, 32, 32, 3)))
+    classifier = make_classifier(dtype="mixed_bfloat16")
+    model = keras.Sequential([keras.Input((32, 32, 3)), normalization, classifier])
+    unsaved = functools.partial(keras.losses.mean_squared_error)  # Keras cannot save it.
+    model.compile(loss=unsaved)
+    twin = source_of(model, (0, 1)).model
+    copy = twin.layers[0]
+    np.testing.assert_allclose(np.ravel(copy.mean), normalization.adapt_mean, rtol=1e-6)
+    assert copy.compute_dtype == "float32" and not twin.compiled
+
+
 def test_a_model_in_float32_is_not_copied(classifier):
+    assert source_of(classifier).model is classifier
+    classifier.compile(loss="mse")
     assert source_of(classifier).model is classifier
 
 

@@ -191,11 +191,18 @@ def test_one_unfit_image_spoils_its_own_output_only(rng, pooling, stray, monkeyp
         (np.linspace(0, 255, 3072), "Received: values from 0 to 255. Pass `value_range=\\(0, 255"),
         (np.linspace(-2.1, 2.6, 3072), "from -2.1 to 2.6. They look standardized.* std . mean"),
         (np.full(3072, np.nan), "Remove the images that hold NaN"),
+        (np.full(3072, np.inf), "from inf to inf. Remove the images that hold NaN or infinite"),
     ],
 )
 def test_the_error_fits_the_images(images, message):
     with pytest.raises(ValueError, match=message):
         BiTBackbone(**SMALL)(images.reshape(1, 32, 32, 3).astype("float32"))
+
+
+def test_16_bit_images_are_refused():
+    backbone = BiTBackbone(**SMALL, value_range=(0, 255))
+    with pytest.raises(ValueError, match="from 0 to 65535. .* divide 16-bit images by 257"):
+        backbone(np.linspace(0, 65535, 3072).reshape(1, 32, 32, 3).astype("uint16"))
 
 
 def test_images_below_32_pixels_are_refused_by_all(rng):

@@ -164,6 +164,9 @@ def test_save_and_load(rng, reload_model):
 def test_refuses_groups_that_do_not_divide():
     with pytest.raises(ValueError, match="`groups` must divide"):
         GroupNorm(5)(np.ones((1, 2, 2, 8), "float32"))
+    for shape in ((2, 8), (None, 4, 4, None)):
+        with pytest.raises(ValueError, match="`inputs` must be of shape .*Received: input_shape="):
+            GroupNorm(4)(keras.KerasTensor(shape))
     with pytest.raises(ValueError, match="`groups`.*Received"):
         GroupNorm(0)
     with pytest.raises(ValueError, match="`epsilon`.*Received"):

@@ -114,6 +114,8 @@ def test_gives_back_the_form_it_got(rng):
     assert len(mixup(images, LABELS, sample_weight=weights)) == 3
     data = {"images": images, "labels": LABELS, "sample_weight": weights}
     assert set(mixup(data)) == set(data)
+    mixed = mixup({**data, "sample_weight": None})
+    assert set(mixed) == set(data) and mixed["sample_weight"] is None
 
 
 def test_changes_nothing_outside_of_training(rng):

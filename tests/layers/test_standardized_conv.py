@@ -23,13 +23,14 @@ def test_equals_numpy(rng, randomize, kernel_size, strides, edges):
     assert layer.compute_output_shape(x.shape) == expected.shape
 
 
-def test_standardizes_in_float32_under_float16():
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+def test_standardizes_in_float32_under_float16(policy):
     # Kernels of 1e-4 have a variance of 1e-8, and float16 knows no epsilon of 1e-10.
-    layer = StandardizedConv2D(4, 1, dtype="mixed_float16")
+    layer = StandardizedConv2D(4, 1, dtype=policy)
     layer.build((None, 4, 4, 64))
     kernel = np.random.default_rng(0).normal(0, 1e-4, (1, 1, 64, 4)).astype("float32")
     layer.kernel.assign(kernel)
-    expected = oracle.standardize(kernel)
+    expected = oracle.standardize(as_numpy(layer.kernel).astype("float32"))
     x = np.eye(64, dtype="float32").reshape(1, 8, 8, 64)
     out = as_numpy(layer(x))
     assert out.dtype == np.float16
@@ -118,6 +119,12 @@ def test_refuses_bad_arguments(name):
     arguments = {"filters": 4, "kernel_size": 3, name: 0}
     with pytest.raises(ValueError, match=f"`{name}`.*Received"):
         StandardizedConv2D(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(None, 32, 3), (None, 8, 8, None)])
+def test_refuses_what_are_no_maps(shape):
+    with pytest.raises(ValueError, match="`inputs` must be of shape .*Received: input_shape="):
+        StandardizedConv2D(8, 3)(keras.KerasTensor(shape))
 
 
 def test_refuses_even_kernels():

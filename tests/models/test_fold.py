@@ -119,3 +119,48 @@ def test_refuses_what_it_cannot_fold(backbone):
             fold(model)
     with pytest.raises(ValueError, match="`model` must have a BiTBackbone.*dense"):
         fold(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, name="dense")]))
+
+
+def adapted(backbone):
+    normalization = keras.layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(3, 2, (8, int(2048 * backbone.width))))
+    return keras.Sequential(
+        [
+            keras.Input((40, 40, 3)),
+            keras.layers.Lambda(lambda images: 1 - images),
+            keras.Sequential([keras.layers.Lambda(lambda images: images / 2)]),
+            backbone,
+            normalization,
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+@pytest.mark.tensorflow  # which `Normalization` needs on every backend
+def test_layers_that_were_adapted_stay_so(backbone, images):
+    model = adapted(backbone)
+    folded = fold(model)
+    expected = as_numpy(model(images))
+    np.testing.assert_allclose(as_numpy(folded(images)), expected, rtol=1e-4, atol=1e-5)
+
+
+def own(labels, outputs):
+    return keras.ops.mean((labels - outputs) ** 2)
+
+
+class Unsaved(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.01
+
+
+@pytest.mark.parametrize(
+    ("compiled", "said"),
+    [({"loss": own}, "'own'"), ({"optimizer": keras.optimizers.SGD(Unsaved())}, "Unsaved")],
+)
+def test_what_keras_cannot_find_leaves_the_copy_uncompiled(backbone, images, compiled, said):
+    model = sequential_with_input(backbone)
+    model.compile(**compiled)
+    with pytest.warns(UserWarning, match=f"The folded model is not compiled.*{said}"):
+        folded = fold(model)
+    assert model.compiled and not folded.compiled
+    np.testing.assert_allclose(as_numpy(folded(images)), as_numpy(model(images)), rtol=1e-4)

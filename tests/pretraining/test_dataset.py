@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_bit.core.random import frozen_stream
 from keras_bit.pretraining import SyntheticImages
-from keras_bit.pretraining.families import FAMILIES, draws
+from keras_bit.pretraining.families import FAMILIES
 
 # The mean of red, green and blue over the first batch: images must never change.
 MEANS = {
@@ -44,11 +45,11 @@ def test_batches_are_a_function_of_seed_and_index(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_images_of_a_class_share_the_parameters_of_the_class(family):
     module = FAMILIES[family]
-    rows = module.classes(draws.stream(3), 2)
+    rows = module.classes(frozen_stream(3), 2)
 
     def image(number):
         row = keras.tree.map_structure(lambda array: array[[number]], rows)
-        parameters = keras.tree.map_structure(keras.ops.array, module.draw(draws.stream(4), row))
+        parameters = keras.tree.map_structure(keras.ops.array, module.draw(frozen_stream(4), row))
         return np.asarray(module.render(parameters, 24))
 
     first = image(0)

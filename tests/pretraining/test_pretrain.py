@@ -31,8 +31,9 @@ SETTINGS = {
 def finished(tmp_path_factory):
     """The folder of a finished run, its backbone, and the lines that it printed."""
     folder = tmp_path_factory.mktemp("finished")
+    of_numpy = {"classes": np.int64(SETTINGS["classes"]), "width": np.float32(SETTINGS["width"])}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        backbone = pretrain(folder, **SETTINGS)
+        backbone = pretrain(folder, **{**SETTINGS, **of_numpy})
     return folder, backbone, printed.getvalue().splitlines()
 
 
@@ -73,6 +74,7 @@ def test_a_run_leaves_weights_that_load(finished):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path, capsys, caplog):
     code = "import tests.conftest; tests.conftest.pytest_configure(None); "  # devices as here
     code += f"from keras_bit.pretraining import pretrain; pretrain({str(tmp_path)!r}, **{SETTINGS})"

@@ -23,7 +23,7 @@ from tests.robustness.damage import INSIDE, damaged
 from tests.robustness.files import Reported
 from tests.robustness.kinds import KINDS
 
-SECONDS = 20  # for a case
+SECONDS = 120  # for a case; a hang has no end
 MEMORY = 400 * 2**20  # bytes by which a case may let the process grow
 LONGEST = 1500  # characters of a message
 SEED = 20_260_101

@@ -27,7 +27,7 @@ from keras_bit.core.files import write_json
 from keras_bit.data.cache import cache_images
 from keras_bit.data.images import decode_image, read_image_size, try_read
 from keras_bit.evaluation.outputs import RunOutputs
-from keras_bit.evaluation.predict import SavedRun
+from keras_bit.evaluation.saved_run import SavedRun
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.training.rule_files import read_rule_file
 from keras_bit.tuning.study_folder import StudyFolder
@@ -37,6 +37,7 @@ from keras_bit.weights.assign import check_fit
 from keras_bit.weights.fetch import cache_path, fetch
 from keras_bit.weights.fetch.mirror import STORE
 from tests.robustness import bombs
+from tests.saved_files import RUN
 from tests.tuning.formula import Worker, scores
 from tests.weight_files import random_arrays, save_npz, shapes_of
 from tests.weights.saved_model.modules import (
@@ -48,7 +49,6 @@ from tests.weights.saved_model.modules import (
 from tests.weights.saved_model.modules import random_arrays as modules_arrays
 from tests.weights.test_torch_files import state_in
 
-RUN = pathlib.Path(__file__).parent.parent / "saved" / "run"
 TINY = ((1, 1, 1, 1), 1 / 16)
 FORMATS = {
     "png": {},

@@ -1,6 +1,5 @@
 import asyncio
 import importlib.util
-import pathlib
 import shutil
 import socket
 import threading
@@ -10,17 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SAVED = pathlib.Path(__file__).parent.parent / "saved" / "run"
+from tests.saved_files import RUN
+
 ORIENTATION = 0x0112
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A complete run; its model is loaded once for all tests here."""
-    from keras_bit.evaluation.predict import SavedRun
+    from keras_bit.evaluation.saved_run import SavedRun
 
     folder = tmp_path_factory.mktemp("served") / "my photos"
-    return SavedRun.open(shutil.copytree(SAVED, folder))
+    return SavedRun.open(shutil.copytree(RUN, folder))
 
 
 @pytest.fixture(scope="session")

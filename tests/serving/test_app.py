@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_bit import predict_files
-from tests.serving.conftest import SAVED
+from tests.saved_files import RUN
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -61,12 +61,25 @@ def test_bad_uploads_get_one_clear_error(ask, photographs, monkeypatch):
     assert status == 415 and "--data-binary" in reason
     status, reason = failure(image, "/predict?top=0")
     assert status == 400 and "Received: top=0" in reason
+    assert failure(image, "/predict?top=a") == (400, "`top` must be an integer. Received: top=a")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1999)
     status, reason = failure(image)
     assert status == 400 and "(4000 pixels) exceeds limit of 3998 pixels" in reason
     monkeypatch.setattr(app, "MAX_UPLOAD", 1000)
     status, reason = failure(b"x" * 1001)
     assert status == 413 and "1.0 kB at most" in reason
+
+
+def test_an_error_of_the_model_is_told_on_both_sides(ask, photographs, monkeypatch, capsys):
+    from keras_bit.serving.classify import Classifier
+
+    def fail(self, content, top=None):
+        raise RuntimeError("the device is full")
+
+    monkeypatch.setattr(Classifier, "classify", fail)
+    status, answer, _ = ask("/predict", photographs[0].read_bytes())
+    assert status == 500 and "could not be classified" in json.loads(answer)["error"]
+    assert "RuntimeError('the device is full')" in capsys.readouterr().err
 
 
 def test_pages_elsewhere_are_refused_and_nothing_is_loaded_from_there(ask):
@@ -79,7 +92,7 @@ def test_pages_elsewhere_are_refused_and_nothing_is_loaded_from_there(ask):
 
 def test_no_file_of_the_machine_is_read_through_the_page(ask, photographs):
     json_headers = {"content-type": "application/json"}
-    for file in (photographs[0], SAVED / "image.png"):
+    for file in (photographs[0], RUN / "image.png"):
         upload = {"path": os.fspath(file), "meta": {"_type": "gradio.FileData"}}
         call = {"data": [upload], "fn_index": 0, "session_hash": "mine"}
         content = json.dumps(call).encode()

@@ -13,6 +13,7 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 MAX_UPLOAD = 2**26
+PATIENCE = 180_000  # milliseconds
 DROP = """([zone, name, bytes]) => {
     const transfer = new DataTransfer();
     transfer.items.add(new File([new Uint8Array(bytes)], name, {type: "image/jpeg"}));
@@ -31,8 +32,11 @@ pytestmark = [
 def page(url):
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS)
+        browser = started.chromium.launch(
+            executable_path=BROWSER, headless=True, args=FLAGS, timeout=PATIENCE
+        )
         page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.set_default_timeout(PATIENCE)
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(url)
@@ -43,7 +47,7 @@ def page(url):
 
 def shown_classes(page):
     """The names and whole percents of the classes on the page."""
-    page.wait_for_selector(".confidence-set", timeout=30_000)
+    page.wait_for_selector(".confidence-set")
     texts = [row.inner_text().split() for row in page.query_selector_all(".confidence-set")]
     return [(text[0], text[-1]) for text in texts]
 

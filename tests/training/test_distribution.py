@@ -18,10 +18,10 @@ import pytest
 import keras_bit
 from keras_bit.core.distribution import replicas
 from keras_bit.training import distribution
-from tests.processes import ROOT
+from tests.processes import FAST_COMPILING, ROOT
 from tests.training.test_run import colors
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
 
 # Wide enough and large enough: with two channels a group and 1x1 maps, rounding is all one sees.
 NETWORK = {"depth": (1, 1, 1, 1), "width": 1 / 4}
@@ -75,6 +75,17 @@ def test_several_processes_need_jax(variables, message, monkeypatch):
             distribution.join_processes()
 
 
+@pytest.mark.parametrize("name, value", [("JOB_ADDRESSES", "a:1"), ("PROCESS_ID", "1")])
+def test_the_number_of_processes_must_not_be_missing(name, value, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
+    with pytest.raises(ValueError, match="NUM_PROCESSES.* must be the address"):
+        distribution.join_processes()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    with pytest.raises(ValueError, match=f"Received: .*{name}={value} without .*NUM_PROCESSES"):
+        distribution.join_processes()
+
+
 @pytest.mark.parametrize("addresses, index", [("", "0"), ("127.0.0.1:1", "2"), ("a:1,b:1", "one")])
 def test_what_keras_reads_is_checked(addresses, index, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
@@ -111,8 +122,9 @@ def test_multi_worker_strategies_are_refused():
 
     data = keras_bit.digits(examples_per_class=2)
     with tf.distribute.MultiWorkerMirroredStrategy().scope():
-        with pytest.raises(ValueError, match="on JAX only.*such a strategy. Set KERAS_BACKEND=jax"):
-            keras_bit.plan(data)
+        for use in (keras_bit.plan, keras_bit.HyperBiT, keras_bit.search):
+            with pytest.raises(ValueError, match="on JAX only.*such a strategy. Set KERAS_BACKEND"):
+                use(data)
 
 
 def test_a_lost_process_is_explained(monkeypatch):
@@ -157,7 +169,6 @@ result = fine_tune(output, [Slow(slow)], micro_batch_size=micro, steps_per_epoch
 path = pathlib.Path(f"{output}-{processes().index}.json")
 path.write_text(json.dumps(outcome_of(result)))  # a pipe would fill up
 """
-FAST_COMPILING = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 PATIENCE = 240  # seconds for a run of several processes, which trace and compile beside each other
 
 
@@ -231,6 +242,7 @@ def wait_for_checkpoint(output, update):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_devices_and_processes_of_jax_are_as_one_and_resume(tmp_path):
     runs = {
         tmp_path / "one": {"ONE_DEVICE": "1"},

@@ -11,6 +11,7 @@ from tests.checkpoints.runs import Interrupt, Interrupted
 from tests.training.test_run import RULE, colors
 
 pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
     pytest.mark.tensorflow,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # those of the loggers' own imports
@@ -93,6 +94,7 @@ def test_mlflow_s_autolog_records_the_epochs_that_there_are(mlflow, data, tmp_pa
     assert [value for _, value in values["loss"]] == pytest.approx(result.history["loss"])
 
 
+@pytest.mark.exhaustive
 def test_wandb_records_the_epochs_and_steps_of_a_resumed_run(data, tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
     from wandb.integration.keras import WandbMetricsLogger

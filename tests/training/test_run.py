@@ -20,7 +20,7 @@ from keras_bit.training import RunPlan
 from keras_bit.training.run_folder import UNFINISHED_FOLDER
 from keras_bit.weights.presets import EMBEDDED
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
 
 # With a sixteenth of the width some seeds learn nothing, and then rounding decides.
 TINY = {"depth": (1, 1, 1, 1), "width": 1 / 4}
@@ -454,6 +454,7 @@ def gpu(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_precision_and_remat_are_the_run_s_alone_and_are_told(data, gpu, tmp_path, lines):
     result = keras_bit.fine_tune(
         data,
@@ -474,6 +475,21 @@ def test_precision_and_remat_are_the_run_s_alone_and_are_told(data, gpu, tmp_pat
     logits = saved.predict(images, verbose=0)
     np.testing.assert_array_equal(logits, result.model.predict(images, verbose=0))
     assert logits.dtype == np.float32
+
+
+def test_callbacks_may_log_values_of_their_own(data, quick, tmp_path):
+    def log(epoch, logs):
+        logs["every"] = epoch
+        logs.update({"second": epoch} if epoch % 2 else {})
+
+    logger = keras.callbacks.LambdaCallback(on_epoch_end=log)
+    output = tmp_path / "run"
+    keras_bit.fine_tune(
+        data, **RULE, steps_per_epoch=4, output=output, report=False, callbacks=[logger], verbose=0
+    )
+    with open(output / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["every"] for row in rows] == ["0", "1", "2"] and "second" not in rows[0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])

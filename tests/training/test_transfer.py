@@ -4,7 +4,7 @@ import pytest
 
 import keras_bit
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
 
 RULE = {
     "batch_size": 64,

@@ -5,7 +5,7 @@ import pytest
 import keras_bit
 from keras_bit.tuning.tuners import chief_of
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
 
 
 @pytest.fixture

@@ -85,4 +85,4 @@ def test_the_verdict_in_a_sentence():
         "by more than the noise (4.74 in val_loss)."
     )
     assert "no other trial" in verdict(trial(0), (), "val_loss")
-    assert describe({"a": "x", "tuner/epochs": 3, "b": True}) == "a x, b True"
+    assert describe({"a": "x", "b": True}) == "a x, b True"

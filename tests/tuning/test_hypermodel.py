@@ -9,10 +9,10 @@ import tensorflow as tf
 from keras_bit import BiTBackbone, HyperBiT, ImageDataset
 from keras_bit.tuning import hypermodel
 from keras_bit.weights.presets import EMBEDDED
-from tests.conftest import as_numpy
+from tests.conftest import as_numpy, exhaustive
 from tests.tuning.conftest import UPDATES
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
 
 
 class Recorder(HyperBiT):
@@ -143,6 +143,7 @@ def test_every_trial_keeps_the_precision_policy(quick, data, rule, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hyperband_resumes_where_the_promoted_trial_stood(quick, data, rule, tmp_path):
     space = keras_tuner.HyperParameters()
     space.Fixed("schedule_factor", 1.0)
@@ -191,7 +192,9 @@ class Custom(keras_tuner.Oracle):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["BayesianOptimization", "GridSearch", "custom"])
+@pytest.mark.parametrize(
+    "kind", ["BayesianOptimization", exhaustive("GridSearch"), exhaustive("custom")]
+)
 def test_other_tuners(quick, data, rule, tmp_path, kind):
     recorder = Recorder(data, rule, epochs=2)
     if kind == "custom":
@@ -344,6 +347,7 @@ def test_the_plan_is_made_once_for_all_trials(data, rule):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_precision_remat_and_the_largest_micro_batch_are_those_of_all_trials(
     data, rule, tmp_path, monkeypatch
 ):
@@ -365,3 +369,19 @@ def test_precision_remat_and_the_largest_micro_batch_are_those_of_all_trials(
     assert keras.config.dtype_policy().name == "float32"
     with pytest.raises(ValueError, match="`micro_batch_size` must be .auto.*Received"):
         HyperBiT(data, rule, micro_batch_size=4)
+
+
+def test_trials_are_planned_for_the_devices_that_train_them(data, rule, monkeypatch, two_replicas):
+    import tensorflow as tf
+
+    cpus = tf.config.list_logical_devices("CPU")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda device_type: cpus)
+    assert hypermodel.plan_on_all_devices(data, rule=rule).devices == 2
+    assert HyperBiT(data, rule).plan.devices == 1
+    with two_replicas.scope():
+        assert HyperBiT(data, rule).plan.devices == 2
+
+
+def test_an_epoch_is_a_share_of_the_schedule(data, rule):
+    with pytest.raises(ValueError, match="`steps_per_epoch` must be omitted.*steps_per_epoch=3"):
+        HyperBiT(data, rule, steps_per_epoch=3)

@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
 ]
 LOG = "log.txt"
-LONGEST = 60  # seconds
+LONGEST = 600  # seconds
 
 
 class Tiny(keras_bit.HyperBiT):
@@ -178,6 +178,7 @@ def stage_of(folder):
     return f"trial {begun[-1]}" if begun else "before"
 
 
+@pytest.mark.exhaustive
 def test_killed_at_random_moments(server, whole, tmp_path, capsys):
     expected, whole_folder, duration = whole
     rng, wanted = random.Random(0), int(os.environ.get("KERAS_BIT_KILLS", 10))
@@ -212,7 +213,7 @@ def test_a_killed_workers_trial_is_taken_over(server, whole, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(lost, signal.SIGKILL)  # while it holds the trial whose data it has just asked for
-    assert server.ends(other, 60)
+    assert server.ends(other)
     trials, verdict = json.loads((tmp_path / "out1").read_text())
     # Which trial draws which values depends on the seed alone, whoever runs it.
     assert [trials, verdict] == expected

@@ -6,7 +6,7 @@ import math
 import keras_tuner
 import pytest
 
-from keras_bit.tuning.oracle import STOP, needed_weights, running_trials
+from keras_bit.tuning.oracle import STOP, needed_weights
 from tests.tuning.formula import (
     KINDS,
     LIMITS,
@@ -333,10 +333,7 @@ def test_metrics_without_the_objective_fail_a_trial_at_once(tmp_path):
     assert "Objective value missing" in whole_list(tmp_path)[1]["message"]
 
 
-def test_what_runs_and_what_hyperband_still_needs(tmp_path):
-    events = [{"kind": "begin", "trial": name} for name in ("0000", "0001", "0002")]
-    events += [{"kind": "idle"}, {"kind": "end", "trial": "0001"}, STOP]
-    assert running_trials(events) == ["0000", "0002"]
+def test_which_weights_hyperband_still_needs(tmp_path):
     worker = Worker(tmp_path, "hyperband", limit=99)
     needed = {}
     for _ in range(9):

@@ -12,7 +12,7 @@ import keras_bit
 from keras_bit import HyperBiT
 from tests.conftest import as_numpy
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def digits():
     return data, keras_bit.HyperRule(data.image_size, data.train_size, 8, **sizes)
 
 
+@pytest.mark.exhaustive
 def test_the_example_runs_under_hyperband(two_heads, digits, tmp_path):
     runs = []
 

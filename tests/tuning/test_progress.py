@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -15,8 +16,8 @@ def begin(number, **values):
 
 
 def end(number, score):
-    status = "INVALID" if score is None else "COMPLETED"
-    metrics = {} if score is None else {"val_loss": score, "loss": 9.0}
+    status = "COMPLETED" if math.isfinite(score) else "INVALID"
+    metrics = {"val_loss": score, "loss": 9.0}
     return {"kind": "end", "trial": f"{number:04}", "status": status, "metrics": metrics}
 
 
@@ -43,7 +44,7 @@ def test_trials_with_what_differs_from_the_rule(folder):
     folder.write_trial("0002", {"seconds": 0.5, "reason": "no room"})
     longer = {"tuner/epochs": 10, "learning_rate_factor": 3.0}
     folder.write_events(
-        [begin(0), begin(1, **longer), begin(2, mixup_alpha=0.1), end(0, 0.5), end(2, None)]
+        [begin(0), begin(1, **longer), begin(2, mixup_alpha=0.1), end(0, 0.5), end(2, math.nan)]
     )
     rule, running, failed = read(folder).trials
     assert (rule.status, rule.changes, rule.score, rule.seconds) == ("completed", {}, 0.5, 3.5)

@@ -39,3 +39,16 @@ def test_a_compiled_step_sees_new_numbers(rng):
         model.fit(x, y, epochs=1, verbose=0)
         moved.append(model.get_weights()[0])
     np.testing.assert_allclose(moved[1], 10 * moved[0], rtol=1e-5)
+
+
+def test_a_saved_model_loads_with_the_plain_schedule(reload_model):
+    rule = RULES[1]
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    optimizer = rule.optimizer()
+    model.compile(optimizer, "mse")
+    optimizer.build(model.trainable_variables)
+    optimizer.learning_rate = VariableSchedule(optimizer, rule)
+    with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
+        loaded = reload_model(model)
+    assert loaded.optimizer.get_config() == rule.optimizer(name=optimizer.name).get_config()
+    np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])

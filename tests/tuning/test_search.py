@@ -11,10 +11,12 @@ import pytest
 
 import keras_bit
 from keras_bit import HyperBiT, HyperRule
+from keras_bit.tuning import hypermodel
 from keras_bit.tuning.oracle import needed_weights
 from keras_bit.tuning.study_folder import StudyFolder
+from tests.conftest import exhaustive
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
 QUICK = {"epochs": 2, "repeats": 2, "verbose": 0}
 
 
@@ -38,6 +40,15 @@ def outcome(result):
         for t in result.trials
     ]
     return trials, result.rule, result.comparisons, result.verdict
+
+
+def test_a_silent_search_plans_in_silence(data, rule, monkeypatch):
+    def plan(*arguments, verbose, **options):
+        raise InterruptedError(f"{verbose=}")
+
+    monkeypatch.setattr(hypermodel, "plan", plan)
+    with pytest.raises(InterruptedError, match="verbose=0"):
+        keras_bit.search(data, rule, verbose=0)
 
 
 class Spy(HyperBiT):
@@ -105,7 +116,9 @@ def test_a_finished_search_runs_nothing_again(spy, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tuner, at", [("random", 2), ("random", 7), ("hyperband", 4)])
+@pytest.mark.parametrize(
+    "tuner, at", [("random", 2), exhaustive("random", 7), exhaustive("hyperband", 4)]
+)
 def test_interrupted_anywhere_it_ends_the_same(spy, tmp_path, tuner, at):
     def stop():
         raise KeyboardInterrupt
@@ -285,6 +298,11 @@ class Custom(keras_tuner.Oracle):
         return {"status": "RUNNING", "values": values}
 
 
+class Anything(keras_tuner.RandomSearch):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
 @pytest.mark.slow
 def test_an_oracle_and_a_tuner_of_ones_own(search, quick, data, rule, tmp_path):
     oracle = Custom("val_accuracy")
@@ -315,6 +333,11 @@ def test_an_oracle_and_a_tuner_of_ones_own(search, quick, data, rule, tmp_path):
         ({"output": ""}, "`output` must name a folder"),
         ({"tuner": Custom("val_loss"), "space": ["rate"]}, "`space` must not stand beside a tuner"),
         ({"overwrite": 3}, "`overwrite`"),
+        (
+            {"space": {"crop": (0.5, 1.0)}},
+            "`space` must give.*crop_factor=0.5. `crop_size` must be",
+        ),
+        ({"tuner": Anything}, "`tuner` must be a class that names `objective`.*Anything"),
     ],
 )
 def test_refuses_bad_arguments(search, options, message):

@@ -9,7 +9,7 @@ from keras_bit import BiTBackbone, HyperBiT
 from keras_bit.tuning import hypermodel as module
 from tests.conftest import as_numpy
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
 SMALL = {"depth": (1, 1, 1, 1), "width": 0.125, "epochs": 1}
 
 
@@ -52,8 +52,20 @@ def test_a_preset_is_read_once(data, rule, monkeypatch):
     monkeypatch.setattr(BiTBackbone, "from_preset", from_preset)
     hypermodel = HyperBiT(data, rule, preset="f-r14x0.5")
     first, second = (values_of(hypermodel.build(space())) for _ in range(2))
-    assert len(calls) == 1
+    assert calls == [("f-r14x0.5",)]
     assert_equal(first, second)
+
+
+def test_all_models_of_a_preset_are_the_same_network(data, rule, tmp_path):
+    backbone = BiTBackbone((1, 1, 1, 1), kernel_epsilon=1e-8)
+    backbone.build((None, None, None, 3))
+    backbone.save_safetensors(tmp_path / "timm.safetensors")
+    hypermodel = HyperBiT(data, rule, preset=tmp_path / "timm.safetensors")
+    first = hypermodel.build(space()).backbone
+    (tmp_path / "timm.safetensors").unlink()  # It has been read.
+    second = hypermodel.build(space()).backbone
+    assert first.kernel_epsilon == second.kernel_epsilon == 1e-8
+    assert_equal(map(as_numpy, first.weights), map(as_numpy, second.weights))
 
 
 def test_a_frozen_backbone_stays(data, rule):

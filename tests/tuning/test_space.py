@@ -41,6 +41,13 @@ def test_values_and_spaces_of_the_user():
     assert [type(hp).__name__ for hp in space.space] == ["Float", "Fixed", "Fixed"]
 
 
+def test_what_the_run_has_is_tried_and_is_the_default():
+    others = {"frozen_blocks": 1, "weight_decay": 0.01, "dropout": 0.3}
+    space = make_space(["frozen", "decay", "dropout"], RULE, None, **others)
+    assert names(space)["weight_decay"] == [0.0, 1e-4, 1e-3, 0.01]
+    assert changed_decisions(space.values) == others
+
+
 @pytest.mark.parametrize(
     "given, message",
     [

@@ -15,9 +15,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from keras_bit import BiTBackbone, BiTClassifier
-from keras_bit.weights import EMBEDDED, find_preset, formats, read_architecture, read_weights
+from keras_bit.weights import find_preset, formats, read_architecture, read_weights
 from keras_bit.weights.fetch import cache_path, download
 from keras_bit.weights.fetch.mirror import STORE
+from keras_bit.weights.presets import EMBEDDED
 from tests.conftest import as_numpy
 from tests.weight_files import (
     ROOT,
@@ -507,3 +508,11 @@ def test_the_archive_is_named_and_not_where_it_was_unpacked(tmp_path):
     with pytest.raises(ValueError, match="must be a whole SavedModel") as error:
         read_weights(tmp_path / "module.tar.gz")
     assert f"Received: {tmp_path / 'module.tar.gz'}, which" in str(error.value)
+
+
+def test_saved_models_without_tensorflow_are_refused_before_a_download(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_bit.core.device.has_tensorflow", lambda: False)
+    with pytest.raises(ValueError, match="must lead to one SavedModel"):
+        read_weights(tmp_path)
+    with pytest.raises(ImportError, match="A SavedModel needs TensorFlow.*Received: kaggle://"):
+        read_weights("kaggle://google/bit/tensorFlow2/m-r50x1/1")

@@ -3,8 +3,7 @@ import os
 
 import pytest
 
-from keras_bit.core import files
-from keras_bit.weights.fetch import cache_path
+from keras_bit.weights.fetch import cache_path, folders
 from keras_bit.weights.hugging_face import FILES, fetch_from_hub, has_local_copy, is_hub_handle
 from tests.web_server import Reply, WebServer
 
@@ -182,7 +181,7 @@ def test_what_huggingface_hub_has_downloaded_is_taken(hub, tmp_path, monkeypatch
 def test_a_cache_that_another_user_may_have_filled(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "its"))
     path = cached_by_huggingface_hub(tmp_path / "its")
-    monkeypatch.setattr(files, "_is_shared", lambda folder: folder == path.parent)
+    monkeypatch.setattr(folders, "_is_shared", lambda folder: folder == path.parent)
     monkeypatch.setattr(os, "getuid", lambda: 4321)
     monkeypatch.setattr(os, "lstat", lambda path: os.stat_result([0] * 4 + [1234] + [0] * 5))
     with pytest.raises(PermissionError, match="user with number 1234"):

@@ -6,7 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_bit.core.arguments import check_boolean
-from keras_bit.data.dataset import ImageDataset, Images, OrderedSplit, kind_and_door, median_size
+from keras_bit.data.dataset import (
+    ImageDataset,
+    Images,
+    OrderedSplit,
+    kind_and_constructor,
+    median_size,
+)
 from keras_bit.data.sources.labels import class_names
 from keras_bit.data.sources.selection import (
     Selection,
@@ -116,8 +122,8 @@ def _checked_side(images_name, images, labels_name, labels):
 
 def _checked_images(argument, images):
     if not hasattr(images, "__getitem__") or isinstance(images, (str, dict)):
-        kind, door = kind_and_door(images)
-        raise TypeError(f"`{argument}` must be arrays. Received: {kind}. Use {door}.")
+        kind, constructor = kind_and_constructor(images)
+        raise TypeError(f"`{argument}` must be arrays. Received: {kind}. Use {constructor}.")
     if not len(images):
         raise ValueError(f"`{argument}` must hold at least one image. Received: none")
     if not (isinstance(images, np.ndarray) and images.ndim == 4):

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_bit.core.files import wrap_read_errors
+import numpy as np
+
+from keras_bit.core.file_faults import wrap_read_errors
 from keras_bit.core.text import list_some
 
 DELIMITERS = ",\t;"
@@ -62,11 +64,14 @@ def is_missing(value: Any) -> bool:
         return not value.strip()
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, float) and value != value
+    return isinstance(value, (float, np.floating)) and bool(value != value)
 
 
 def _as_list(values):
-    return values.to_list() if hasattr(values, "to_list") else list(values)
+    for name in ("to_list", "tolist"):  # of pandas and polars; of NumPy
+        if hasattr(values, name):
+            return getattr(values, name)()
+    return list(values)
 
 
 def _read_file(path, names):
@@ -111,7 +116,7 @@ def _read_parquet(path, names):
         from pyarrow import parquet
     except ImportError as error:
         raise ImportError(
-            "Parquet files need pyarrow. Install it: `pip install keras_bit[parquet]`."
+            'Parquet files need pyarrow. Install it: `pip install "keras_bit[parquet]"`.'
         ) from error
     with wrap_read_errors(path, "`table` must be a Parquet file", "Write it again."):
         with parquet.ParquetFile(path) as file:

@@ -1,5 +1,7 @@
 """scikit-learn's handwritten digits as an `ImageDataset`: small, and on every machine."""
 
+import dataclasses
+
 import numpy as np
 
 from keras_bit.data.dataset import ImageDataset
@@ -13,7 +15,12 @@ def digits(
 
     Gray values 0 to 16 become 0 to 255, and every pixel a square of 4x4, so that the images have
     edges of 32 pixels, which `BiTBackbone` needs. They lie in memory; no network is used.
-    `validation_split`, `examples_per_class`, `seed` and the errors are those of `image_folder`.
+
+    Args:
+        validation_split, examples_per_class, seed: As for `image_folder`.
+
+    Raises:
+        ValueError: An argument is out of range.
 
     Example:
 
@@ -29,4 +36,5 @@ def digits(
     images = gray[..., np.newaxis].repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3)
     train, test = stratified_split(labels, "0123456789", selection)
     train = train[few_shot_subset(labels[train], "0123456789", selection)]
-    return ImageDataset.from_arrays(images[train], labels[train], images[test], labels[test])
+    data = ImageDataset.from_arrays(images[train], labels[train], images[test], labels[test])
+    return dataclasses.replace(data, test_is_held_out=True)

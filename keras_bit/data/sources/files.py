@@ -5,18 +5,13 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from keras_bit.data.dataset import EncodedSplit
 from keras_bit.data.images import read_image_size, try_read
+from keras_bit.data.sources.encoded import EncodedSplit
 from keras_bit.data.sources.selection import Found, Skipped
 
 
 class FileSplit(EncodedSplit):
     """Images that lie in files."""
-
-    def __init__(self, damaged: str, found: list[Found]):
-        names = (image.name for image in found)
-        super().__init__(names, [image.label for image in found], damaged)
-        self._keys = [image.key for image in found]
 
     def _identity(self):
         yield from super()._identity()

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from keras_bit.data.dataset import ImageDataset
-from keras_bit.data.images import SKIP, check_damaged, map_headers
+from keras_bit.data.images import SKIP, check_damaged
 from keras_bit.data.sources.files import FileSplit, inspect_file, key_start
 from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
+from keras_bit.data.threads import map_headers
 
 _HERE = os.path.join(os.curdir, "")
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})

@@ -10,18 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_bit.core.text import list_some
-from keras_bit.data.dataset import EncodedSplit, ImageDataset
-from keras_bit.data.images import (
-    SKIP,
-    check_damaged,
-    read_image_size,
-    threaded_map,
-    try_read,
-    try_transform,
-)
+from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.images import SKIP, check_damaged, read_image_size, try_read, try_transform
+from keras_bit.data.sources.encoded import EncodedSplit
 from keras_bit.data.sources.labels import check_label_names, class_names, multi_hot
 from keras_bit.data.sources.selection import Found, Selection, filter_found, to_dataset
 from keras_bit.data.sources.split_names import choose_splits
+from keras_bit.data.threads import threaded_map
 
 LISTED_COLUMNS = 20
 
@@ -30,10 +25,8 @@ class HuggingFaceSplit(EncodedSplit):
     """Images of a table of `datasets`, each read from its disk when it is asked for."""
 
     def __init__(self, images: "_Images", damaged: str, found: list[Found]):
-        names = (image.name for image in found)
-        super().__init__(names, [image.label for image in found], damaged)
+        super().__init__(damaged, found)
         self._images = images
-        self._keys = [image.key for image in found]
 
     def _identity(self):
         yield from super()._identity()
@@ -64,7 +57,7 @@ def hugging_face_images(
     examples_per_class: int | None = None,
     damaged: str = SKIP,
 ) -> ImageDataset:
-    """An `ImageDataset` over a data set of `datasets` (`pip install keras_bit[huggingface]`).
+    """An `ImageDataset` over a data set of `datasets` (`pip install "keras_bit[huggingface]"`).
 
     Every image is read once here, for its size and a hash, and not decoded; `map` reads and decodes
     it from the data set's files. No image is held in memory. Images that cannot be read or are too
@@ -80,8 +73,8 @@ def hugging_face_images(
         label_names: Names of the classes, for columns that have none. Default: strings sorted, or
             integers as strings.
         train_split: Split of a `DatasetDict` to train on. Default: `"train"`.
-        test_split: Split of a `DatasetDict` to test on. Default: `"test"` where there is one, else
-            `"validation"`, else a part of the training split.
+        test_split: Split of a `DatasetDict` to test on. Default: the first that there is of
+            `"test"`, `"validation"`, `"valid"` and `"val"`, else a part of the training split.
         cache_dir: Folder for streamed data, of one data set: what is in it is taken instead of
             streaming again, and where writing has been interrupted, it resumes.
         validation_split, seed, min_edge, examples_per_class, damaged: As for `image_folder`.
@@ -128,7 +121,7 @@ def _import_datasets():
         import datasets
     except ImportError as error:
         raise ImportError(
-            "This data set needs Hugging Face's datasets: `pip install keras_bit[huggingface]`."
+            "This data set needs Hugging Face's datasets: `pip install \"keras_bit[huggingface]\"`."
         ) from error
     return datasets
 
@@ -141,7 +134,9 @@ def _splits(datasets, dataset, train_split, test_split):
     if isinstance(dataset, (str, os.PathLike)):
         dataset = _load(datasets, Path(dataset))
     if isinstance(dataset, (datasets.DatasetDict, datasets.IterableDatasetDict)):
-        train, test = choose_splits(list(dataset), "the data set", train_split, test_split)
+        train, test = choose_splits(
+            list(dataset), "the data set", train_split, test_split, slices=False
+        )
         return {name: dataset[name] for name in (train, test) if name is not None}
     if not isinstance(dataset, (datasets.Dataset, datasets.IterableDataset)):
         raise TypeError(
@@ -303,6 +298,8 @@ def _class_names(sides, column, label_names):
                 f"Received: {column!r} with {list(first.names)[:LISTED_COLUMNS]}"
             )
         return class_names(first.names, len(first.names) - 1, len(first.values))
+    if not any(len(side.values) for side in sides):
+        raise ValueError("`dataset` must have rows. Received: none")
     occurring = set().union(*(side.occurring() for side in sides))
     if not first.are_text:
         return class_names(label_names, int(max(occurring)), sum(len(s.values) for s in sides))

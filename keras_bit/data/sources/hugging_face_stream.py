@@ -66,10 +66,10 @@ def _check_folder(folder, facts):
     """What the folder says of itself; raises where it was written from another stream."""
     path = folder / FACTS_FILE
     if not path.exists():
-        if strangers := [entry.name for entry in folder.iterdir() if entry.name != ".lock"]:
+        if others := [entry.name for entry in folder.iterdir() if entry.name != ".lock"]:
             raise ValueError(
                 "`cache_dir` must be a folder for this data set alone. "
-                f"Received: {folder} with {strangers[0]!r} in it"
+                f"Received: {folder} with {others[0]!r} in it"
             )
         return {**facts, "complete": False}
     written = read_json(path)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_bit.core.arguments import check_integer
+from keras_bit.core.random import frozen_stream
 from keras_bit.core.text import list_some
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import ImageDataset, Split, median_size
@@ -22,7 +23,8 @@ class Found(NamedTuple):
     name: str
     label: Any  # class id, or multi-hot row of numbers
     size: tuple[int, int]
-    key: Any  # a file's relative path, size and times, or the index in a TFDS split
+    # Tells its split where it is: a file's path, size and times; a row and its hash; an index.
+    key: Any
 
 
 Skipped = tuple[str, str]  # name and reason
@@ -81,7 +83,8 @@ def _multi_label_split(labels, selection):
     """Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, algorithm 1), for two sides.
 
     Of the labels, the one that fewest undecided images have is always next, so that rare ones find
-    their place before the images that have them are given away for others.
+    their place before the images that have them are given away for others. Images with a label of
+    their own are for training as far as the sizes of the sides allow.
     """
     if len(labels) < 2:
         raise ValueError(
@@ -90,12 +93,18 @@ def _multi_label_split(labels, selection):
         )
     fraction = selection.validation_split
     hot, counts = labels.astype(bool), labels.sum(axis=0, dtype=np.int64)
-    test = np.where(counts > 1, _held_out(counts, fraction), 0)
+    is_single = hot[:, counts == 1].any(axis=1)
+    hot, counts = hot[:, counts > 1], counts[counts > 1]
+    test = _held_out(counts, fraction)
     wanted = np.stack([counts - test, test])  # images of each label, on each side
     test_size = int(_held_out(len(labels), fraction))
     sizes = [len(labels) - test_size, test_size]
-    order = _generator(selection.seed).permutation(len(labels))
+    order = frozen_stream(selection.seed).permutation(len(labels))
     side = np.full(len(labels), -1)
+    single = order[is_single[order]][: sizes[0]]
+    side[single] = 0
+    wanted[0] -= hot[single].sum(axis=0)
+    sizes[0] -= len(single)
     while np.any(left := hot[side < 0].sum(axis=0)):
         label = np.argmin(np.where(left, left, len(labels) + 1))
         for image in order[(side[order] < 0) & hot[order, label]]:
@@ -192,13 +201,8 @@ def _labels(found):
 
 def _shuffled_classes(labels: np.ndarray, seed: int) -> Iterator[tuple[int, np.ndarray]]:
     """`(label, indices)` for every class that occurs, its indices in shuffled order."""
-    order = _generator(seed).permutation(len(labels))
+    order = frozen_stream(seed).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     present, counts = np.unique(labels, return_counts=True)
     groups = np.split(by_class, np.cumsum(counts)[:-1])
     return zip(present.tolist(), groups, strict=True)
-
-
-def _generator(seed):
-    # RandomState is the one stream that NumPy promises never to change, on any machine.
-    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))

@@ -8,12 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_bit.data.dataset import ImageDataset
-from keras_bit.data.images import SKIP, check_damaged, map_headers
+from keras_bit.data.images import SKIP, check_damaged
 from keras_bit.data.sources.columns import is_missing, read_columns
 from keras_bit.data.sources.files import FileSplit, inspect_file
 from keras_bit.data.sources.labels import check_label_names, multi_hot
 from keras_bit.data.sources.selection import TEST_NAMES, Selection, filter_found, to_dataset
+from keras_bit.data.threads import map_headers
 
 TRAIN_NAMES = ("train", "training")
 _HOT = {"0": False, "1": True, "false": False, "true": True}
@@ -45,7 +48,7 @@ def image_table(
     Args:
         table: A pandas or polars DataFrame, a dict of columns, or the path of a file: CSV or TSV in
             UTF-8, with commas, tabs or semicolons and column names in the first line, or Parquet
-            (`pip install keras_bit[parquet]`).
+            (`pip install "keras_bit[parquet]"`).
         path: Name of the column with the paths of the files.
         label: Name of the column with the labels: text or numbers, such as `cat`, `cat|indoor` or
             `["cat", "indoor"]`; or names of several columns of 0 and 1, one for each label.
@@ -90,7 +93,9 @@ def image_table(
     if separator is not None and not (isinstance(separator, str) and separator):
         raise ValueError(f"`separator` must be text. Received: separator={separator!r}")
     if not isinstance(label, str):
-        label = list(label)
+        if not isinstance(label, Iterable) or not (several := list(label)):
+            raise ValueError(f"`label` must name a column, or several. Received: label={label!r}")
+        label = several
         label_names = label if label_names is None else label_names
     if root is None:
         root = Path(table).parent if isinstance(table, (str, os.PathLike)) else ""
@@ -151,7 +156,8 @@ def _label_cells(columns, label, separator):
         return [tuple(p.strip() for p in row if p.strip()) for row in parts], True
     multi_label = any(_is_list(cell) for cell in cells)
     as_lists = (cell if _is_list(cell) else [] if is_missing(cell) else [cell] for cell in cells)
-    return [tuple(map(_text, cell)) for cell in as_lists], multi_label
+    rows = ((entry for entry in cell if not is_missing(entry)) for cell in as_lists)
+    return [tuple(map(_text, row)) for row in rows], multi_label
 
 
 def _from_indicators(columns):
@@ -177,7 +183,8 @@ def _is_list(cell):
 
 
 def _text(value):
-    if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole numbers
+    is_float = isinstance(value, (float, np.floating))
+    if is_float and value.is_integer():  # pandas makes floats of whole numbers
         value = int(value)
     return str(value).strip()
 

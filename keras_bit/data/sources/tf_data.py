@@ -14,7 +14,6 @@ import numpy as np
 
 from keras_bit.core.arguments import check_boolean
 from keras_bit.data.dataset import ImageDataset, Split
-from keras_bit.data.images import threaded_map
 from keras_bit.data.sources.labels import class_names, multi_hot
 from keras_bit.data.sources.selection import Found, Selection, filter_found, to_dataset
 from keras_bit.data.sources.tf_elements import (
@@ -31,6 +30,7 @@ from keras_bit.data.sources.tf_elements import (
     range_of_floats,
     to_bytes,
 )
+from keras_bit.data.threads import threaded_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +54,13 @@ class TfDataSplit(Split):
     def __init__(self, source: Source, found: list[Found]):
         super().__init__((image.name for image in found), [image.label for image in found])
         self._source = source
-        self._places = [image.key for image in found]
+        self._positions = [image.key for image in found]
 
     def map_indexed(self, transform, chunk_size=1, indices=None):
         source, arrivals = self._source, _Arrivals(self._source)
         indices = range(len(self)) if indices is None else indices
         index_of = np.full(len(source.digests), -1)  # in this split, of the source's images
-        index_of[self._places] = np.arange(len(self))
+        index_of[self._positions] = np.arange(len(self))
 
         def work(example):
             number, image, label = example
@@ -77,7 +77,7 @@ class TfDataSplit(Split):
 
     def _identity(self):
         yield repr(self._source.value_range).encode()
-        yield from (self._source.digests[place] for place in self._places)
+        yield from (self._source.digests[position] for position in self._positions)
 
 
 class _Arrivals:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_bit.data.dataset import is_tf_dataset, kind_and_door
+from keras_bit.data.dataset import is_tf_dataset, kind_and_constructor
 
 BYTE_RANGE = 0.0, 255.0
 UNIT_RANGE = 0.0, 1.0
@@ -22,8 +22,8 @@ def check_dataset_form(side: str, dataset: Any) -> None:
     `side` is the argument, `"train"` or `"test"`.
     """
     if not is_tf_dataset(dataset):
-        kind, door = kind_and_door(dataset)
-        raise TypeError(f"`{side}` must be a tf.data.Dataset. Received: {kind}. Use {door}.")
+        kind, constructor = kind_and_constructor(dataset)
+        raise TypeError(f"`{side}` must be a tf.data.Dataset. Received: {kind}. Use {constructor}.")
     import tensorflow as tf
 
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:

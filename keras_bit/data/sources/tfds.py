@@ -8,31 +8,31 @@ from typing import Any
 import numpy as np
 
 from keras_bit.core.arguments import check_boolean
-from keras_bit.data.dataset import EncodedSplit, ImageDataset
-from keras_bit.data.images import SKIP, check_damaged, read_image_size, threaded_map, try_read
+from keras_bit.data.dataset import ImageDataset
+from keras_bit.data.images import SKIP, check_damaged, read_image_size, try_read
+from keras_bit.data.sources.encoded import EncodedSplit
 from keras_bit.data.sources.selection import Found, Selection, filter_found, to_dataset
 from keras_bit.data.sources.split_names import choose_splits
+from keras_bit.data.threads import threaded_map
 
 
 class TfdsSplit(EncodedSplit):
     """Images of a TFDS split, read as a stream of encoded images each time they are asked for."""
 
     def __init__(self, builder: Any, split: str, damaged: str, found: list[Found]):
-        names = (image.name for image in found)
-        super().__init__(names, [image.label for image in found], damaged)
+        super().__init__(damaged, found)
         self._builder = builder
         self._split = split
-        self._indices = [image.key for image in found]
 
     def _identity(self):
         yield from super()._identity()
         yield self._builder.info.full_name.encode()
         yield self._split.encode()
-        yield np.array(self._indices, "<i8").tobytes()
+        yield np.array(self._keys, "<i8").tobytes()
 
     def _sources(self):
         stream = enumerate(_stream(self._builder, self._split))
-        for wanted in self._indices:
+        for wanted in self._keys:
             encoded = next((encoded for index, (encoded, _) in stream if index == wanted), None)
             if encoded is None:
                 raise RuntimeError(
@@ -55,7 +55,7 @@ def tfds_images(
     data_dir: str | os.PathLike | None = None,
     download: bool = True,
 ) -> ImageDataset:
-    """An `ImageDataset` over a data set of TensorFlow Datasets (`pip install keras_bit[tfds]`).
+    """An `ImageDataset` over a data set of TensorFlow Datasets (`pip install "keras_bit[tfds]"`).
 
     Every image is read once here, for its size and label, and not decoded; `map` reads the split
     again as a stream. No image is held in memory. Images that cannot be read or are too small are
@@ -64,10 +64,11 @@ def tfds_images(
     Args:
         name: Name of the data set, such as `"oxford_flowers102"`, with features `image` and
             `label`.
-        validation_split, min_edge, examples_per_class, seed, damaged: As for `image_folder`.
+        validation_split: As for `image_folder`.
         train_split: Split to train on, such as `"train[:80%]"`. Default: `"train"`.
-        test_split: Split to test on. Default: `"test"` where there is one, else
-            `"validation"`, else a part of the training split.
+        test_split: Split to test on. Default: the first that there is of `"test"`,
+            `"validation"`, `"valid"` and `"val"`, else a part of the training split.
+        min_edge, examples_per_class, seed, damaged: As for `image_folder`.
         data_dir: Folder of the prepared data sets. Default: TFDS's own.
         download: Whether to download and prepare a data set that is not on this machine.
 
@@ -110,8 +111,13 @@ def cats_vs_dogs(
     """Photographs of cats and dogs, from TFDS `cats_vs_dogs` (23,262 images, 786 MiB).
 
     Images with an edge below 96 pixels are skipped; of the others 90 % of each class are training
-    images and 10 % test images. `examples_per_class`, `seed`, `damaged`, `data_dir`, `download` and
-    the errors are those of `tfds_images`.
+    images and 10 % test images.
+
+    Args:
+        examples_per_class, seed, damaged, data_dir, download: As for `tfds_images`.
+
+    Raises:
+        ImportError, FileNotFoundError, ValueError: As for `tfds_images`.
 
     Example, which needs the network:
 
@@ -134,7 +140,7 @@ def _import_tfds():
         import tensorflow_datasets
     except ImportError as error:
         raise ImportError(
-            "This data set needs TensorFlow Datasets: `pip install keras_bit[tfds]`."
+            'This data set needs TensorFlow Datasets: `pip install "keras_bit[tfds]"`.'
         ) from error
     return tensorflow_datasets
 

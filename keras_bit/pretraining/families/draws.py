@@ -1,14 +1,6 @@
-"""Random parameters of images, drawn in NumPy from a stream that is the same on every machine."""
+"""Random parameters of images, drawn in NumPy."""
 
 import numpy as np
-
-
-def stream(*seeds: int) -> np.random.RandomState:
-    """Returns a `np.random.RandomState` that depends on all of `seeds`, integers from 0.
-
-    RandomState is the one generator whose stream NumPy promises never to change.
-    """
-    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seeds)))
 
 
 def views(random, count, scale=(0.9, 1.6), turn=0.4, shift=0.35, stretch=0.25):

@@ -8,11 +8,12 @@ import time
 import urllib.parse
 from collections.abc import Mapping
 
-from keras_bit.core.files import cache_folder, check_owner, make_folder, read_json, write_json
+from keras_bit.core.files import cache_folder, read_json, write_json
 from keras_bit.core.text import readable_size
 from keras_bit.core.warn import warn_caller
 from keras_bit.weights.fetch import checksums
 from keras_bit.weights.fetch.connection import CHUNK, Broken, Damaged, Refused, read_chunks, request
+from keras_bit.weights.fetch.folders import check_owner, make_folder
 from keras_bit.weights.fetch.mirror import is_mirrored, mirrored, split_url
 from keras_bit.weights.fetch.partial import PartialFile, Served, record_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_bit.core.files import check_whole, wrap_read_errors
+from keras_bit.core.file_faults import check_whole, wrap_read_errors
 
 TOLERANCE = 1e-4
 _RANGES = ((0, 1), (-1, 1))  # the modules of Google, and those made of the authors' TF2 code

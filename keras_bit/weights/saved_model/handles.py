@@ -10,8 +10,10 @@ import shutil
 import tarfile
 import tempfile
 
-from keras_bit.core.files import cache_folder, check_owner, make_folder, wrap_read_errors
+from keras_bit.core.file_faults import wrap_read_errors
+from keras_bit.core.files import cache_folder
 from keras_bit.weights.arrays import LARGEST_RATIO
+from keras_bit.weights.fetch.folders import check_owner, make_folder
 
 FORMS = (
     "`https://tfhub.dev/google/bit/m-r50x1/1`, `kaggle://google/bit/tensorFlow2/m-r50x1`, "

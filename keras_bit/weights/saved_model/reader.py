@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from keras_bit.core.files import check_whole
+from keras_bit.core.file_faults import check_whole
 from keras_bit.weights.arrays import NetworkOf, StoredArray, WeightArrays
 from keras_bit.weights.saved_model.function import (
     TOLERANCE,

@@ -8,7 +8,7 @@ def test_digits():
 
     data = digits()
     assert data.label_names == tuple("0123456789")
-    assert data.train_size + data.test_size == 1797
+    assert data.train_size + data.test_size == 1797 and data.test_is_held_out
     assert data.image_size == (32, 32)
     images = np.array(list(data.train.map(lambda image: image)))
     assert images.shape == (data.train_size, 32, 32, 3)

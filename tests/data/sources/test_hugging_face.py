@@ -86,6 +86,7 @@ def test_a_dict_of_tables_has_its_own_test_split():
     assert numbers(data.train) == list(range(8)) and numbers(data.test) == list(range(50, 54))
     assert data.test.names[0] == "validation/0"
     tables = {"a": make_table(encoded(4)), "b": make_table(encoded(4, 9)), "test": tables["train"]}
+    assert hugging_face_images(datasets.DatasetDict(tables), train_split="test").test_size == 2
     data = hugging_face_images(datasets.DatasetDict(tables), train_split="b", test_split="a")
     assert numbers(data.train) == list(range(9, 13)) and numbers(data.test) == list(range(4))
 
@@ -312,8 +313,14 @@ def features_of(**changes):
         (lambda: datasets.DatasetDict(a=features_of()), {}, r"`train_split` must .*\['a'\]"),
         (
             lambda: datasets.DatasetDict(train=features_of()),
+            {"train_split": "train[:50%]"},
+            "`train_split` must be a split",
+        ),
+        (lambda: make_table([], [], datasets.Value("int8")), {}, "`dataset` must have rows"),
+        (
+            lambda: datasets.DatasetDict(train=features_of()),
             {"test_split": "train"},
-            "must not be the same split",
+            "must share no images",
         ),
         (
             lambda: datasets.DatasetDict(
@@ -348,5 +355,5 @@ def test_what_is_no_data_set_is_refused(monkeypatch):
     with pytest.raises(TypeError, match="`dataset` must be a Dataset .* Received: a builtins.list"):
         hugging_face_images([1])
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r"pip install keras_bit\[huggingface\]"):
+    with pytest.raises(ImportError, match=r'pip install "keras_bit\[huggingface\]"'):
         hugging_face_images("folder")

@@ -64,6 +64,28 @@ def test_the_split_keeps_rare_labels_on_both_sides():
     assert not np.array_equal(stratified_split(labels, names, Selection(0.1, seed=2))[1], test)
 
 
+def test_labels_of_single_images_leave_the_split_as_large_as_asked_for():
+    own, common = np.eye(100, dtype=np.uint8), np.ones((100, 1), np.uint8)
+    names = tuple(map(str, range(101)))
+    for labels in (own[:, :100], np.hstack([own, common])):
+        train, test = stratified_split(labels, names, Selection(0.2, seed=1))
+        assert (len(train), len(test)) == (80, 20)
+    half = np.hstack([own[:, :50], common])  # Images with a label of their own are for training.
+    train, test = stratified_split(half, names[:51], Selection(0.2, seed=1))
+    assert (len(train), len(test)) == (80, 20) and set(range(50)) <= set(train)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.8])
+def test_labels_of_single_images_are_trained_on(fraction):
+    rng, names = np.random.default_rng(0), tuple("abcdefghijkl")
+    for seed in range(20):
+        labels = (rng.random((60, 12)) < np.geomspace(0.01, 0.5, 12)).astype(np.uint8)
+        train, test = stratified_split(labels, names, Selection(fraction, seed=seed))
+        single = labels.sum(0) == 1
+        assert not labels[test][:, single].any()
+        assert abs(len(test) - 60 * fraction) <= 6
+
+
 def test_the_split_of_labels_that_one_image_or_none_has():
     labels = np.zeros((10, 3), np.uint8)
     labels[:6, 0], labels[7, 1] = 1, 1

@@ -131,11 +131,13 @@ def test_several_labels(form, folder):
     if form == "separator":
         columns["label"], options = TAGS, {"separator": "|"}
     elif form == "list":
+        tags[1] = ["b", None, " "]
         columns["label"] = [*tags[:2], None, *(np.array(each) for each in tags[3:])]
     elif form == "columns":
         columns |= {name: [row[i] for row in HOT] for i, name in enumerate("abc")}
         columns["b"] = [float(value) for value in columns["b"]]
-        columns["c"] = [str(bool(value)) for value in columns["c"]]
+        columns["c"] = np.array(columns["c"], np.float32)
+        columns["a"] = [str(bool(value)) for value in columns["a"]]
         options = {"label": ["a", "b", "c"]}
     else:  # one for each label of an image
         pairs = [(n, [t]) for n, ts in zip(NAMES, tags, strict=True) for t in ts]
@@ -156,6 +158,9 @@ def test_numbers_as_labels(folder):
     assert names(["010", "9"] * 4) == ("9", "010")  # as they stand there
     assert names([10, 9] * 4, label_names=["10", "9", "8"][:2]) == ("10", "9")
     assert names([True, False] * 4) == ("False", "True")
+    assert names(np.array([10, 9] * 4, np.float32)) == ("9", "10")
+    lists = [np.array([10, np.nan], np.float32), [np.float32(9)]] * 4
+    assert names(lists) == names([[10], [9]] * 4) == ("9", "10")
 
 
 def test_what_is_missing_is_skipped_and_named(folder):
@@ -183,6 +188,8 @@ def test_errors(folder, tmp_path):
     absent = "`path` must name a column.*'file', which is not there; columns: 'path', 'label'"
     fails(ValueError, absent, path="file")
     fails(ValueError, "`label` must name a column", label="class")
+    fails(ValueError, "`label` must name a column, or several", label=[])
+    fails(ValueError, "`label` must name a column, or several. Received: label=0", label=0)
     fails(ValueError, "`split` must name a column", split="side")
     fails(TypeError, "`table` must be a pandas .* Received: a list", table=[1])
     fails(FileNotFoundError, "`table` must be a file.*no such file", table=tmp_path / "no.csv")

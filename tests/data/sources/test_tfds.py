@@ -122,7 +122,7 @@ def test_tfds_second_run_and_names(tiny):
         ("tiny_with_test", {}, 8, 6, "test"),
         ("tiny_with_validation", {}, 8, 4, "validation"),
         ("tiny_with_test", {"test_split": "validation"}, 8, 4, "validation"),
-        ("tiny_with_test", {"train_split": "test[:50%]"}, 3, 6, "test"),
+        ("tiny_with_test", {"train_split": "test[:50%]"}, 3, 4, "validation"),
         ("tiny", {"train_split": "train[:75%]", "test_split": "train[75%:]"}, 18, 6, "train[75%:]"),
     ],
 )
@@ -206,7 +206,14 @@ def test_tfds_split_that_has_become_shorter(tiny, monkeypatch):
     [
         ("tiny", {"train_split": "all"}, ValueError, r"`train_split` .*\['train'\].*'all'"),
         ("tiny", {"test_split": "test[:9]"}, ValueError, r"`test_split` .*'test\[:9\]'"),
-        ("tiny", {"test_split": "train"}, ValueError, "must not be the same split"),
+        ("tiny", {"test_split": "train"}, ValueError, "must share no images"),
+        ("tiny", {"test_split": "train[90%:]"}, ValueError, "must share no images"),
+        (
+            "tiny",
+            {"train_split": "train[:50%]", "test_split": "train"},
+            ValueError,
+            r"train_split='train\[:50%\]', test_split='train'",
+        ),
         ("tiny", {"seed": -1}, ValueError, "`seed`"),
         ("tiny", {"download": "no"}, ValueError, "`download` must .* download='no'"),
         ("tiny", {"examples_per_class": 12}, ValueError, "'even' with 11 training images"),
@@ -230,7 +237,7 @@ def test_tfds_can_prepare_its_own_data_sets():
 
 def test_tfds_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match=r"pip install keras_bit\[tfds\]"):
+    with pytest.raises(ImportError, match=r'pip install "keras_bit\[tfds\]"'):
         cats_vs_dogs()
 
 

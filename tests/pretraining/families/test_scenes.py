@@ -1,6 +1,7 @@
 import numpy as np
 
-from keras_bit.pretraining.families import draws, scenes
+from keras_bit.core.random import frozen_stream
+from keras_bit.pretraining.families import scenes
 
 
 def test_a_part_is_a_superellipse():
@@ -19,9 +20,9 @@ def test_a_part_is_a_superellipse():
 
 
 def test_mirrored_objects_are_mirrored(identity_view):
-    rows = scenes.classes(draws.stream(0), 1)
+    rows = scenes.classes(frozen_stream(0), 1)
     rows["mirrored"][:] = 1
-    parameters = scenes.draw(draws.stream(1), rows)
+    parameters = scenes.draw(frozen_stream(1), rows)
     gray = np.zeros((1, 3, 3), "float32")
     parameters |= {"view": identity_view, "light": gray[:, 0], "occluders": []}
     for name in ("pattern", "background"):
@@ -32,6 +33,6 @@ def test_mirrored_objects_are_mirrored(identity_view):
 
 
 def test_objects_stand_out_from_their_background():
-    parameters = scenes.draw(draws.stream(1), scenes.classes(draws.stream(0), 200))
+    parameters = scenes.draw(frozen_stream(1), scenes.classes(frozen_stream(0), 200))
     difference = parameters["pattern"]["colors"] - parameters["background"]["colors"]
     assert np.abs(difference[:, 0].mean(axis=1)).min() >= scenes.MIN_CONTRAST - 1e-6

@@ -1,13 +1,14 @@
 import numpy as np
 
-from keras_bit.pretraining.families import draws, textures
+from keras_bit.core.random import frozen_stream
+from keras_bit.pretraining.families import textures
 from keras_bit.pretraining.families.fields import plane_waves
 
 
 def test_a_texture_is_a_nonlinearity_of_its_field():
-    rows = textures.classes(draws.stream(0), textures.KINDS)
+    rows = textures.classes(frozen_stream(0), textures.KINDS)
     rows["kind"] = np.arange(textures.KINDS)
-    parameters = textures.draw(draws.stream(1), rows)
+    parameters = textures.draw(frozen_stream(1), rows)
     field, tint = (np.asarray(plane_waves(8, **parameters[name])) for name in ("field", "tint"))
     clouds, ridges, stripes, patches = field
     _, _, third, fourth = parameters["strength"]

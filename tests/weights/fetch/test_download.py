@@ -337,7 +337,7 @@ def test_an_interrupted_download_is_kept(server, monkeypatch, url):
 
 
 def test_silence_is_a_cut(server, monkeypatch, url):
-    monkeypatch.setattr(connection, "SILENCE", 0.2)
+    monkeypatch.setattr(connection, "SILENCE", 2.0)
     server.replies.append(Reply(stall_after=HALF))
     assert fetch(url).read_bytes() == CONTENT
     assert server.headers_seen[1]["range"] == f"bytes={HALF}-"

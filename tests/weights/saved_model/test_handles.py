@@ -8,7 +8,7 @@ import urllib.parse
 
 import pytest
 
-from keras_bit.core import files
+from keras_bit.weights.fetch import folders
 from keras_bit.weights.saved_model import is_handle, resolve
 
 pytestmark = pytest.mark.tensorflow
@@ -445,7 +445,7 @@ def test_an_archive_of_something_else(tmp_path):
 
 @pytest.mark.parametrize("place", ["hub", "cache"])
 def test_what_another_user_may_have_put_there_is_not_read(hub, home, tmp_path, monkeypatch, place):
-    monkeypatch.setattr(files, "_is_shared", {tmp_path, home.parent}.__contains__)
+    monkeypatch.setattr(folders, "_is_shared", {tmp_path, home.parent}.__contains__)
     archive = tmp_path / "bit.tar.gz"
     archive.write_bytes(MODULE)
     source, taken = (f"{HUB}/m-r50x1/1", hub.folder) if place == "hub" else (archive, home)

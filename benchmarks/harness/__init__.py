@@ -1,0 +1,1 @@
+"""What suites and studies share: cases, interleaved runs, processes that measure, tables."""

@@ -1,0 +1,1 @@
+"""The authors' published figures, and commands that measure them with this package."""

@@ -1,0 +1,1 @@
+"""What is measured once for a question, each a command of its own; `results` has the answers."""

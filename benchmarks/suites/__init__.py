@@ -1,0 +1,1 @@
+"""What `pytest benchmarks` measures; `results` has a page for each."""
