@@ -121,7 +121,7 @@ def _import_datasets():
         import datasets
     except ImportError as error:
         raise ImportError(
-            "This data set needs Hugging Face's datasets: `pip install \"keras_bit[huggingface]\"`."
+            'It needs `datasets` of Hugging Face: `pip install "keras_bit[huggingface]"`.'
         ) from error
     return datasets
 
