@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
         "the one that the run was trained on, the test images.",
     )
     add_run(parser)
-    add_data_options(parser)
+    add_data_options(parser, seeded="which are test images")
     add_quiet(parser, prints_result=True)
     add = parser.add_argument_group("evaluation").add_argument
     text = "test, train or all images, in place of the above"
@@ -61,7 +61,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluates a run, shows the scores, and writes the files that were asked for."""
-    from keras_bit.evaluation.evaluate import Preparation
+    from keras_bit.evaluation.evaluate import Preparation, default_split
     from keras_bit.evaluation.results import check_results_folder
     from keras_bit.evaluation.subject import Subject
 
@@ -73,9 +73,11 @@ def run(arguments: argparse.Namespace) -> None:
     subject = Subject.of(arguments.run_path, "RUN")
     subject.resolve_edge(image_size=arguments.image_size)
     data = data_of(arguments, {})
+    split = arguments.part or default_split(subject, data)
+    _check_split_options(arguments, split)
     options = given(arguments, ("image_size", "batch_size", "cache_dir"))
     temperature = TEMPERATURES[arguments.temperature]
-    prepared = Preparation.of(subject, data, arguments.part, temperature=temperature, **options)
+    prepared = Preparation.of(subject, data, split, temperature=temperature, **options)
     bars, console = make_console(stderr=True), make_console()
     evaluation = prepared.evaluation(
         list(track(bars, prepared.batches(), prepared.steps, "Batches"))
@@ -85,6 +87,17 @@ def run(arguments: argparse.Namespace) -> None:
     _show(console, arguments.run_path, evaluation, prepared.split)
     if arguments.output is not None:
         write(console, f"Report: {prepared.write(arguments.output, evaluation)}")
+
+
+def _check_split_options(arguments: argparse.Namespace, split: str) -> None:
+    """Raises where options of the split would change nothing, unless --split asks for all."""
+    options = given(arguments, ("validation_split", "seed"))
+    if split == "all" and arguments.part is None and options:
+        name, value = next(iter(options.items()))
+        raise ValueError(
+            f"`{name}` must be omitted where all images are evaluated, as of images that are not "
+            f"those of the run's training. Received: {name}={value}. Say which with --split."
+        )
 
 
 def _show(console: "Console", run: str, evaluation: "Evaluation", split: str) -> None:

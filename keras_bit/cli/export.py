@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
         "crops of two photographs.",
     )
     add_run(parser)
-    add_data_options(parser)
+    add_data_options(parser, seeded="which are test images")
     add = parser.add_argument_group("export").add_argument
     text = "tf_saved_model, litert, onnx or openvino (default: tf_saved_model)"
     add("--format", choices=FORMAT_NAMES, default="tf_saved_model", metavar="NAME", help=text)

@@ -313,20 +313,23 @@ def _parsed(kind, text, rule):
         raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text!r}") from error
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Adds FOLDER, and the options of data."""
+def add_data_options(
+    parser: argparse.ArgumentParser, seeded: str = "split, order, augmentation and initial weights"
+) -> None:
+    """Adds FOLDER, and the options of data; `seeded` is what `--seed` decides."""
     text = "one folder per class, or `train` and `test` of them"
     parser.add_argument("folder", nargs="?", metavar="FOLDER", help=text)
     _add_table_options(parser)
     add = parser.add_argument_group("data").add_argument
-    text = "share of each class to validate on, where there is no test folder (default: 0.1)"
+    text = "share of each class that are test images, where no folder or column tells them "
+    text += "(default: 0.1)"
     add("--validation-split", type=number, metavar="X", help=text)
-    text = "train on this many of each class"
+    text = "keep this many training images of each class"
     add("--examples-per-class", type=integer, metavar="N", help=text)
     text = "skip images with a shorter edge (default: 0)"
     add("--min-edge", type=integer, metavar="PIXELS", help=text)
     add_damaged(add)
-    text = "decides split, order, augmentation and initial weights (default: 0)"
+    text = f"decides {seeded} (default: 0)"
     add("--seed", type=integer, metavar="N", help=text)
 
 

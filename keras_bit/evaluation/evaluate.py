@@ -172,7 +172,7 @@ class Preparation:
     ) -> "Preparation":
         """Checks the arguments, which are those of `evaluate`, and decodes the images."""
         check_dataset(data)
-        split = _default_split(subject, data) if split is None else split
+        split = default_split(subject, data) if split is None else split
         if split not in SPLITS:
             raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")
         if temperature != FIT and not isinstance(temperature, (bool, np.bool_)):
@@ -349,7 +349,8 @@ def _are_probabilities(outputs: np.ndarray, multi_label: bool) -> bool:
     return bool(np.allclose(outputs.sum(axis=-1), 1, atol=1e-3))
 
 
-def _default_split(subject, data):
+def default_split(subject: Subject, data: ImageDataset) -> str:
+    """The images of `data` that are evaluated where nobody says which."""
     is_run = subject.folder is not None or subject.train_fingerprint is not None
     is_new = is_run and data.test_is_held_out and not was_trained_on(subject, data)
     return ALL if is_new else TEST

@@ -25,7 +25,7 @@ def compare(
     Where the score is an accuracy, the validation images are a sample as well: the variance of the
     differences image by image, divided by the images, is added. The margin is the one-sided
     quantile of Student's t, with Welch's degrees of freedom, at 5 % divided among the trials
-    (Bonferroni). What the two parts share is counted twice, so that the test errs towards the rule.
+    (Bonferroni). What the two parts share is counted twice, so that the test errs toward the rule.
     With few seeds it is blunt; and it knows nothing of images of another kind than those of
     validation.
 

@@ -73,7 +73,11 @@ def test_of_the_folder_of_training_the_held_out_images_are_evaluated(quick, run,
     fingerprint = image_folder(colors).train.fingerprint
     (run / "plan.json").write_text(json.dumps({"data": {"train_fingerprint": fingerprint}}))
     assert lines_of(capsys, run, colors)[0] == f"{run} on 3 test images"
-    assert lines_of(capsys, run, colors, "--seed", "1")[0] == f"{run} on 12 images"
+    assert main(["evaluate", str(run), str(colors), "--seed", "1"]) == 2  # not the run's split
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "`--seed` must be omitted where all images are evaluated" in error
+    lines = lines_of(capsys, run, colors, "--seed", "1", "--split", "all")
+    assert lines[0] == f"{run} on 12 images"
     assert main(["evaluate", str(run), str(colors), "--split", "train"]) == 0
     assert "warning: The run was trained on these images" in capsys.readouterr().err
 

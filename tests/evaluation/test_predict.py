@@ -174,7 +174,7 @@ def test_a_run_with_damaged_files_is_an_error_that_names_the_file(run, photos):
     assert "`run` must hold a JSON list of class names" in error_of("label_names.json", b'["red"')
     assert "`run` must hold the JSON of a rule" in error_of("rule.json", b"{}")
     assert "`run` must hold the JSON of a rule" in error_of(
-        "rule.json", b'{"config": {"colour": 1}}'
+        "rule.json", b'{"config": {"shade": 1}}'
     )
     assert "JSON of a run's outputs" in error_of_outputs(run, photos)
     four = json.dumps(["a", "b", "c", "d"]).encode()

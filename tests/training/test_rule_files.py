@@ -40,7 +40,7 @@ CONFIG = RULE.get_config()
 WRONG = [
     ({}, "it holds no `config` of a rule"),
     ({"config": 5}, "it holds no `config` of a rule"),
-    ({"config": {**CONFIG, "colour": 1}}, "unexpected keyword argument 'colour'"),
+    ({"config": {**CONFIG, "shade": 1}}, "unexpected keyword argument 'shade'"),
     ({"config": {**CONFIG, "batch_size": 0}}, "`batch_size` must be an integer of at least 1"),
     ({"config": {**CONFIG, "learning_rate": float("nan")}}, "`learning_rate` must be a positive"),
     ({"config": CONFIG, "decisions": []}, "its `decisions` must be among preset, frozen_blocks"),

@@ -350,7 +350,7 @@ def test_a_hypermodel_brings_rule_and_network(spy, rule):
         keras_bit.search(spy(), rule, seed=3)
 
 
-def test_a_misspelt_objective_ends_it_before_training(search):
+def test_a_misspelled_objective_ends_it_before_training(search):
     with pytest.raises(ValueError, match="`objective` must name a metric.*'val_acc'"):
         search(objective="val_acc")
 

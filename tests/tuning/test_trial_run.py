@@ -100,7 +100,7 @@ def test_checkpoints_of_other_values_are_dropped(quick, data, rule, tmp_path):
     "objective, callbacks",
     [("val_acc", ()), ("val_acc", (keras.callbacks.TerminateOnNaN(),))],
 )
-def test_a_misspelt_objective_ends_the_search(quick, data, rule, tmp_path, objective, callbacks):
+def test_a_misspelled_objective_ends_the_search(quick, data, rule, tmp_path, objective, callbacks):
     tuner = keras_tuner.RandomSearch(
         HyperBiT(data, rule, epochs=5), objective, max_trials=3, directory=tmp_path
     )

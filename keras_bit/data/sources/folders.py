@@ -55,7 +55,7 @@ def image_folder(
         FileNotFoundError: `path` does not exist.
         NotADirectoryError: `path` is a file.
         ValueError: An argument is out of range, there are fewer than two class folders, two of them
-            differ only in case, training and test classes differ, or a class has too few images.
+            differ only in case, training and test classes differ, or classes have too few images.
 
     Example:
 

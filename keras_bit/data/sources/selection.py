@@ -62,20 +62,26 @@ def stratified_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and of the test images: the same fraction of each class.
 
-    Where an image has several labels, as nearly as the images that have them allow.
+    The only image of a class is for training, with a warning. Where an image has several labels,
+    as nearly as the images that have them allow.
     """
     if labels.ndim == 2:
         return _multi_label_split(labels, selection)
-    train, test = [], []
+    train, test, single = [], [], []
     for label, indices in _shuffled_classes(labels, selection.seed):
-        if len(indices) < 2:
-            raise ValueError(
-                "Every class must have at least two images, one for training and one for the test "
-                f"split. Received: class {label_names[label]!r} with one"
-            )
         held_out = int(_held_out(len(indices), selection.validation_split))
         test.append(indices[:held_out])
         train.append(indices[held_out:])
+        if not held_out:
+            single.append(repr(label_names[label]))
+    if len(single) == len(train):
+        raise ValueError(
+            "A class must have at least two images, one for training and one for the test split. "
+            f"Received: {len(single)} classes of one image each"
+        )
+    if single:
+        listed = list_some(single, _NAMED_IN_WARNING)
+        warn_caller(f"Classes of one image, which is for training and not for the test: {listed}")
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
 
 
@@ -118,7 +124,10 @@ def _multi_label_split(labels, selection):
 
 
 def _held_out(counts, fraction):
-    """How many of `counts` images become test images: rounded, at least one on each side."""
+    """How many of `counts` images become test images: rounded, at least one on each side.
+
+    None of a single image.
+    """
     return np.clip(np.floor(counts * fraction + 0.5), 1, counts - 1).astype(np.int64)
 
 

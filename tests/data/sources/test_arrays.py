@@ -130,8 +130,15 @@ def test_options_of_the_split_are_checked():
         ImageDataset.from_arrays(images, labels, validation_split=True)
     with pytest.raises(ValueError, match="`seed` must .*=-1"):
         ImageDataset.from_arrays(images, labels, seed=-1)
-    with pytest.raises(ValueError, match="two images.*'2' with one"):
-        ImageDataset.from_arrays(images[:5], labels[:5])
+    with pytest.raises(ValueError, match="two images.* 3 classes of one image each"):
+        ImageDataset.from_arrays(images[:3], labels[:3])
+
+
+def test_the_only_image_of_a_class_is_for_training():
+    images, labels = make_numbered(5)  # of the classes 0, 1, 2, 0 and 1
+    with pytest.warns(UserWarning, match="one image, which is for training.*: '2'$"):
+        data = ImageDataset.from_arrays(images, labels)
+    assert sorted(data.train.labels) == [0, 1, 2] and sorted(data.test.labels) == [0, 1]
 
 
 def test_a_tf_dataset_is_no_array():
