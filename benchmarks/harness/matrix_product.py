@@ -3,8 +3,6 @@
 import functools
 import time
 
-from benchmarks.implementations.registry import HAS_TENSORFLOW
-
 EDGE = 2048
 REPEATS = 5  # threads that slept take a while to wake
 
@@ -12,6 +10,9 @@ REPEATS = 5  # threads that slept take a while to wake
 @functools.cache
 def _product():
     """A function that multiplies two matrices."""
+    # Later than `--authors`, which the registry takes from the environment.
+    from benchmarks.implementations.registry import HAS_TENSORFLOW
+
     return (_in_tensorflow if HAS_TENSORFLOW else _in_numpy)()
 
 

@@ -12,7 +12,7 @@ import time
 from benchmarks.harness.cases import Case
 from benchmarks.harness.interleaved import timed
 from benchmarks.harness.memory import memory
-from benchmarks.implementations.registry import IMPLEMENTATIONS
+from benchmarks.implementations.registry import find
 
 
 def main(name, work, case, started, steps, patience):
@@ -28,7 +28,7 @@ def main(name, work, case, started, steps, patience):
     """
     units, *sizes = case
     case = Case(tuple(units), *sizes)
-    make = IMPLEMENTATIONS[work][name].prepare()
+    make = find(work, name).prepare()
     imported = time.time() - started
     before = memory("VmRSS")
     weights = case.weights()

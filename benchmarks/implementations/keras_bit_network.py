@@ -24,5 +24,13 @@ def folded(case, weights):
     return backbone(case, weights).fold()
 
 
+def in_bfloat16(case, weights):
+    return backbone(case, weights, dtype="mixed_bfloat16")
+
+
+def folded_in_bfloat16(case, weights):
+    return in_bfloat16(case, weights).fold()
+
+
 def recomputing(case, weights):
     return backbone(case, weights, remat=True)

@@ -117,6 +117,36 @@ IMPLEMENTATIONS = {
 }
 
 
+def _timm_in(*precisions):
+    if not HAS_TIMM:
+        return {}
+    return {
+        f"timm, {name}, {precision}": Implementation(
+            "timm_network", "timm", {"layout": layout, "precision": precision}
+        )
+        for name, layout in LAYOUTS.items()
+        for precision in precisions
+    }
+
+
+# What some processors multiply faster: "autocast" casts weights, "bfloat16" has them in it.
+BFLOAT16 = {
+    "forward": {
+        f"{OWN}, folded, bfloat16": Implementation("keras_bit_network", "folded_in_bfloat16"),
+        **_timm_in("autocast", "bfloat16"),
+    },
+    "training step": {
+        f"{OWN}, bfloat16": Implementation("keras_bit_network", "in_bfloat16"),
+        **_timm_in("autocast"),
+    },
+}
+
+
+def find(work, name):
+    """Returns the `Implementation` of a work, in float32 or in bfloat16."""
+    return {**IMPLEMENTATIONS[work], **BFLOAT16[work]}[name]
+
+
 # On a GPU: the names by the module that has what `benchmarks.harness.gpu_process` calls.
 _ON_GPU = {
     "forward": {

@@ -5,21 +5,23 @@ import torch
 from benchmarks.harness.cases import CLASSES, LEARNING_RATE, MOMENTUM
 
 
-def forward(case, weights, network, layout="contiguous_format", compiled=False):
+def forward(case, weights, network, layout="contiguous_format", compiled=False, precision=None):
     """Returns a function that gives the features of the batch of `case`."""
     network, images, _ = _prepared(case, network(case, weights), layout)
     network.eval()
+    if precision == "bfloat16":
+        network, images = network.bfloat16(), images.bfloat16()
     if compiled:
         network = torch.compile(network)
 
     def features():
-        with torch.inference_mode():
-            return network(images).numpy()
+        with torch.inference_mode(), _precision(precision):
+            return network(images).float().numpy()
 
     return features
 
 
-def training(case, weights, network, layout="contiguous_format", compiled=False):
+def training(case, weights, network, layout="contiguous_format", compiled=False, precision=None):
     """Returns a function that takes a training step and gives the loss before it."""
     network, images, labels = _prepared(case, network(case, weights, CLASSES), layout)
     network.train()
@@ -29,12 +31,18 @@ def training(case, weights, network, layout="contiguous_format", compiled=False)
 
     def step():
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(network(images), labels)
+        with _precision(precision):
+            logits = network(images)
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         loss.backward()
         optimizer.step()
         return loss.item()
 
     return step
+
+
+def _precision(precision):
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast")
 
 
 def _prepared(case, network, layout):

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from benchmarks.harness.cases import CLASSES, REAL, SMALL, Case
-from benchmarks.implementations.registry import HAS_TIMM, IMPLEMENTATIONS, plain_name
+from benchmarks.implementations.registry import (
+    BFLOAT16,
+    HAS_TIMM,
+    IMPLEMENTATIONS,
+    find,
+    plain_name,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +32,20 @@ def test_implementations_take_the_same_training_steps(implementation, expected_l
     assert [step() for _ in range(3)] == pytest.approx(expected_losses, rel=1e-3)
 
 
+@pytest.mark.parametrize("implementation", BFLOAT16["forward"])
+def test_features_in_bfloat16_are_the_same_but_for_rounding(implementation, expected_features):
+    found = _start("forward", implementation)()
+    # Each of a dozen layers rounds to 8 bits, by some 0.2 %.
+    error = np.linalg.norm(found - expected_features) / np.linalg.norm(expected_features)
+    assert 1e-4 < error < 0.05
+
+
+@pytest.mark.parametrize("implementation", BFLOAT16["training step"])
+def test_training_in_bfloat16_is_the_same_but_for_rounding(implementation, expected_losses):
+    step = _start("training step", implementation)
+    assert [step() for _ in range(3)] == pytest.approx(expected_losses, rel=0.02)
+
+
 @pytest.fixture(scope="module")
 def expected_features():
     features = _start("forward", plain_name("forward"))()
@@ -42,7 +62,7 @@ def expected_losses():
 
 
 def _start(work, name):
-    return IMPLEMENTATIONS[work][name].prepare()(work, SMALL, SMALL.weights())
+    return find(work, name).prepare()(work, SMALL, SMALL.weights())
 
 
 def test_shapes_of_the_network():

@@ -2,10 +2,13 @@
 
 import runpy
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from benchmarks.implementations import registry
+from tests.processes import ROOT
 
 ALWAYS = ("keras_bit", "keras_bit, folded", "plain Keras 3")
 
@@ -39,3 +42,9 @@ def test_without_a_compiler_pytorch_compiles_nothing(registry_of, monkeypatch):
     assert not any("torch.compile" in name for name in names)
     if there["HAS_TIMM"]:
         assert there["not_installed"]()["torch.compile"] == "no C++ compiler"
+
+
+@pytest.mark.parametrize("module", ["benchmarks.headline.__main__", "benchmarks.conftest"])
+def test_the_registry_is_read_after_the_option_of_the_authors(module):
+    code = f"import sys, {module}; print('benchmarks.implementations.registry' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"
