@@ -30,14 +30,19 @@ def draw_rows(rows, title, path, columns=2):
     """Writes a picture with a panel for each `Row` as a PNG file."""
     pyplot = import_pyplot()
     lines = -(-len(rows) // columns)
-    most = max(len(row.values) for row in rows)
-    size = (5.5 * columns, 0.4 + lines * (0.9 + 0.28 * most))
+    counts = [len(row.values) for row in rows]
+    most = [max(counts[line * columns :][:columns]) for line in range(lines)]
+    heights = [0.9 + 0.28 * count for count in most]
     figure, panels = pyplot.subplots(
-        lines, columns, figsize=size, layout="constrained", squeeze=False
+        *(lines, columns),
+        figsize=(5.5 * columns, 0.4 + sum(heights)),
+        height_ratios=heights,
+        layout="constrained",
+        squeeze=False,
     )
     figure.suptitle(title, fontsize=11)
-    for panel, row in zip(panels.flat, rows, strict=False):
-        draw_bars(panel, row, most)
+    for place, (panel, row) in enumerate(zip(panels.flat, rows, strict=False)):
+        draw_bars(panel, row, most[place // columns])
     for panel in panels.flat[len(rows) :]:
         panel.set_axis_off()
     save_picture(figure, path)

@@ -332,11 +332,16 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _is_due(self):
         counts = self._batches_of_run, self._accumulation, self._batch > 0
-        return self._writer.is_idle() and self._interval.is_due(*counts)
+        return self._is_first and self._writer.is_idle() and self._interval.is_due(*counts)
+
+    @property
+    def _is_first(self):
+        """Whether this is the process that saves: it has all of the state."""
+        return processes().index == 0
 
     def _save(self, is_complete):
-        if processes().index > 0:
-            return  # The first process has all of it.
+        if not self._is_first:
+            return
         started = time.monotonic()
         model = self.model
         # At an epoch's first step they are reset, and TensorFlow may not have built them.

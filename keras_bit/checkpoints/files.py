@@ -63,7 +63,7 @@ class BackgroundWriter:
     """Writes checkpoints to `folder` in a thread, one after another.
 
     Attributes:
-        path: The last that was written, or `None`.
+        path: The last one, or `None` where there is none or it could not be written.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int) -> None:
@@ -95,6 +95,7 @@ class BackgroundWriter:
         try:
             self.path = future.result() if future else self.path
         except OSError as error:
+            self.path = None
             warn_caller(f"The state of training could not be saved; training continues. {error}")
 
 

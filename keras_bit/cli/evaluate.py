@@ -70,6 +70,11 @@ def run(arguments: argparse.Namespace) -> None:
         check_writable(name, folder)
     if arguments.output is not None:
         check_results_folder(arguments.output, arguments.overwrite)
+    elif arguments.overwrite:
+        raise ValueError(
+            "`overwrite` must be omitted without `output`: no files are written. "
+            "Received: overwrite=True"
+        )
     subject = Subject.of(arguments.run_path, "RUN")
     subject.resolve_edge(image_size=arguments.image_size)
     data = data_of(arguments, {})

@@ -174,7 +174,8 @@ def _processes(arguments: argparse.Namespace, others: dict[str, Any]) -> Iterato
     workers = Workers(arguments.argv, arguments.workers, logs)
     with workers, chief_of(workers):
         yield arguments.overwrite
-    shutil.rmtree(logs, ignore_errors=True)
+    if not workers.failed:
+        shutil.rmtree(logs, ignore_errors=True)
     shutil.rmtree(output / CACHE_FOLDER, ignore_errors=True)
 
 

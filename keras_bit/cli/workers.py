@@ -41,18 +41,23 @@ class Workers:
         ]
 
     def have_ended(self) -> bool:
-        """Whether all have ended, one of them at least with success.
+        """Whether all have ended, one of them at least with success; warns of those that failed.
 
         Raises:
             ChildProcessError: If all have failed.
         """
         for worker in self._workers:
             worker.keep_running()
-        if any(worker.is_running for worker in self._workers):
-            return False
-        if all(worker.code for worker in self._workers):
+        if self.failed == self._workers:
             raise ChildProcessError(self._workers[0].failure)
-        return True
+        for worker in self.failed:
+            worker.tell_of_failure()
+        return not any(worker.is_running for worker in self._workers)
+
+    @property
+    def failed(self) -> list["_Worker"]:
+        """Those that have ended without success, for good."""
+        return [worker for worker in self._workers if worker.has_failed]
 
     def __enter__(self) -> "Workers":
         return self
@@ -83,15 +88,22 @@ class _Worker:
         self._environment = environment
         self._process: Any = None
         self._starts = 0
+        self._is_told = False
 
     @property
     def code(self):
         """The exit code, `None` as long as it runs."""
-        return self._process.poll()
+        return None if self._process is None else self._process.poll()
 
     @property
     def is_running(self):
         return self._process is not None and self.code is None
+
+    @property
+    def has_failed(self):
+        """Whether it has ended with an error that it reported, or has died too often."""
+        code = self.code
+        return code == FAILED or (code not in (None, 0) and self._starts >= MOST_STARTS)
 
     @property
     def failure(self):
@@ -112,9 +124,14 @@ class _Worker:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             self._log.unlink(missing_ok=True)
             self._start()
-        elif self.code not in (None, 0, FAILED) and self._starts < MOST_STARTS:
+        elif self.code not in (None, 0) and not self.has_failed:
             complain(f"warning: {self.failure} It is started again.")
             self._start()
+
+    def tell_of_failure(self):
+        if not self._is_told:
+            self._is_told = True
+            complain(f"warning: {self.failure} The search goes on without it.")
 
     def stop(self, number):
         with contextlib.suppress(ProcessLookupError):

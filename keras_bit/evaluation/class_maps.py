@@ -1,5 +1,6 @@
 """Class activation maps of a model, and pictures of them over their images."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from keras_bit.evaluation.pictures import (
     save_figure,
     shorten,
 )
+from keras_bit.evaluation.pixels import predict_pixels
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.head import ZeroInitHead
 from keras_bit.models.classifier import BiTClassifier
@@ -52,12 +54,7 @@ def class_map_function(model: keras.Model) -> MapsOf | None:
         return None
     inputs = keras.Input((None, None, 3))
     mapped = keras.Model(inputs, BiTClassifier(*layers).class_maps(inputs))
-
-    def class_maps(images):
-        maps = mapped.predict_on_batch(images.astype("float32") / 255)
-        return maps[: len(images)]  # each replica of a `tf.distribute` strategy gives all of them
-
-    return class_maps
+    return functools.partial(predict_pixels, mapped)
 
 
 def overlay(image: np.ndarray, class_map: np.ndarray, edge: int, scale: float) -> np.ndarray:

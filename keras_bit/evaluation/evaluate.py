@@ -49,7 +49,7 @@ def evaluate(
     Args:
         model_or_run: Output folder of a run (or the `model.keras` in it), what `fine_tune` returns,
             or a `keras.Model` with logits `(batch, classes)` as output, which gets images in the
-            `value_range` of its `BiTBackbone`, or in [0, 1].
+            `value_range` of its `BiTBackbone`, as they are before a `Rescaling`, or in [0, 1].
         data: A `keras_bit.ImageDataset`.
         split: Which of its images: `"test"`, `"train"`, or `"all"` of them. Default: all, as of a
             folder of new images, of which none serves training; but the test images of the data

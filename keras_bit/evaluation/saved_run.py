@@ -24,6 +24,7 @@ from keras_bit.data.threads import threaded_map
 from keras_bit.evaluation.class_maps import MapsOf, class_map_function
 from keras_bit.evaluation.files import is_image
 from keras_bit.evaluation.outputs import COPY_AGAIN, LABELS_FILE, OUTPUTS_FILE, RunOutputs
+from keras_bit.evaluation.pixels import predict_pixels
 from keras_bit.hyperrule.rule import HyperRule
 
 # Also registers what saved models hold, in the command too.
@@ -162,7 +163,7 @@ class SavedRun:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Returns the logits of the run's model for uint8 images, `(n, classes)`."""
-        logits = np.asarray(self.model.predict_on_batch(images.astype("float32") / 255))
+        logits = predict_pixels(self.model, images)
         if logits.shape[-1] != len(self.label_names):
             raise ValueError(
                 f"`{self.name}` must hold a name for each class in {LABELS_FILE}. Received: "

@@ -14,9 +14,9 @@ from keras_bit.core.arguments import check_integer
 from keras_bit.core.files import read_json
 from keras_bit.evaluation.class_maps import MapsOf, class_map_function
 from keras_bit.evaluation.outputs import RunOutputs
+from keras_bit.evaluation.pixels import predict_pixels, value_range_of
 from keras_bit.evaluation.saved_run import SavedRun
 from keras_bit.hyperrule.rule import HyperRule
-from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.image_input import MIN_EDGE
 
 if TYPE_CHECKING:
@@ -107,7 +107,12 @@ class Subject:
         shape: Any = getattr(model, "input_shape", None)
         square = isinstance(shape, tuple) and len(shape) == 4 and shape[1] == shape[2]
         edge = shape[1] if square else None
-        return cls(lambda: model, lambda: functools.partial(_logits, model), edge)
+        value_range = value_range_of(model)
+
+        def load():
+            return functools.partial(predict_pixels, model, value_range=value_range)
+
+        return cls(lambda: model, load, edge)
 
     def resolve_edge(self, rule: Any = None, image_size: Any = None) -> int:
         """Returns the height and width that images get, by the arguments of `evaluate`."""
@@ -126,20 +131,6 @@ class Subject:
                 "image_size=None. It is the height and width that test images had in training."
             )
         return check_integer("image_size", edge, minimum=MIN_EDGE)
-
-
-def _logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """The logits of a model in memory, whose images lie in the range of its backbone."""
-    black, white = _value_range(model)
-    scaled = images.astype("float32") * ((white - black) / 255) + black
-    return np.asarray(keras.ops.convert_to_numpy(model.predict_on_batch(scaled)), np.float32)
-
-
-def _value_range(layer: Any) -> tuple[float, float]:
-    if isinstance(layer, BiTBackbone):
-        return layer.value_range
-    found = map(_value_range, getattr(layer, "layers", ()))
-    return next((each for each in found if each != (0, 1)), (0, 1))
 
 
 def _known_data(folder):

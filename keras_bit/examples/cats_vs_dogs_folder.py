@@ -25,7 +25,7 @@ for mistake in evaluation.mistakes(3):
     said = data.label_names[mistake.predicted]
     print(f"{mistake.name}: {said} with {mistake.probability:.0%}, which is wrong")
 
-photographs = data.test.names[:5]  # or paths, folders and patterns of your own
+photographs = evaluation.names[:5]  # or paths, folders and patterns of your own
 for prediction in keras_bit.predict_files(OUTPUT, photographs):
     name, probability = prediction.classes[0]
     print(f"{prediction.file}: {name} with {probability:.0%}")

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 import keras_bit
 
@@ -48,7 +48,7 @@ def probabilities_of(path, images):
 
 
 # Pixels of any size, 0 to 255: resizing, rescaling and softmax are in the files.
-images = np.asarray(Image.open(PHOTOGRAPH).convert("RGB"))[None]
+images = np.asarray(ImageOps.exif_transpose(Image.open(PHOTOGRAPH)).convert("RGB"))[None]
 for runtime, path in PATHS.items():
     try:  # with quantize="int8" and `data` to calibrate, a quarter of the size
         result = keras_bit.export(RUN, path, runtime)

@@ -11,6 +11,7 @@ from scipy import special
 from keras_bit.core.text import list_some
 from keras_bit.data import ImageDataset
 from keras_bit.evaluation import RunOutputs
+from keras_bit.evaluation.pixels import parts_of, predict_pixels
 from keras_bit.evaluation.subject import Subject
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.image_input import check_value_range
@@ -111,9 +112,7 @@ class Source:
 
     def predict(self, images: np.ndarray, probabilities: bool) -> np.ndarray:
         """Returns what Keras says of uint8 images (n, height, width, 3) of the model's size."""
-        low, high = self.value_range
-        values = images.astype("float32") * np.float32((high - low) / 255) + np.float32(low)
-        outputs = np.asarray(self.model.predict_on_batch(values))
+        outputs = predict_pixels(self.model, images, self.value_range)
         if self.gives != "logits":
             return outputs
         if probabilities:
@@ -181,7 +180,7 @@ def _value_range_of(model, value_range):
         return check_value_range(value_range)
     first = model
     while isinstance(first, keras.Model):
-        first = next(x for x in _parts(first) if not isinstance(x, keras.layers.InputLayer))
+        first = next(x for x in parts_of(first) if not isinstance(x, keras.layers.InputLayer))
     if not isinstance(first, BiTBackbone):
         raise ValueError(
             "`value_range` must be given for a model that does not begin with its BiTBackbone: "
@@ -193,15 +192,10 @@ def _value_range_of(model, value_range):
 def _gives(model):
     last = model
     while isinstance(last, keras.Model):
-        last = _parts(last)[-1]
+        last = parts_of(last)[-1]
     if isinstance(last, BiTBackbone):
         return "features"
-    is_softmax = isinstance(last, keras.layers.Softmax)
+    # Layers, and operations as `keras.activations` and `keras.ops` leave them.
+    is_softmax = type(last).__name__ in ("Softmax", "Sigmoid")
     ends = is_softmax or getattr(last, "activation", None) in _PROBABILITIES
     return "probabilities" if ends else "logits"
-
-
-def _parts(model):
-    """Layers, and operations of `keras.ops` in functional models, in the order of their use."""
-    is_sequential = isinstance(model, keras.Sequential)
-    return model.layers if is_sequential else getattr(model, "operations", model.layers)

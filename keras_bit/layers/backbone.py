@@ -145,7 +145,9 @@ class BiTBackbone(keras.layers.Layer):
                 `"kaggle://google/bit/tensorFlow2/m-r50x1"`.
             load_weights: With `False` depth and width alone are those of `name`, the weights are
                 random, and for a preset's name nothing is downloaded.
-            **kwargs: Further arguments of the layer, such as `value_range` and `pooling`.
+            **kwargs: Further arguments of the layer, such as `value_range` and `pooling`;
+                `kernel_epsilon` is by default that of the saved layer, which `.keras` and
+                `.safetensors` files tell, or of the library that wrote the file.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -192,6 +194,9 @@ class BiTBackbone(keras.layers.Layer):
 
     def save_npz(self, path: str | os.PathLike, dtype: str = "float32") -> None:
         """Writes the weights in the authors' layout, which their PyTorch and JAX code reads.
+
+        The file does not tell another `kernel_epsilon` than the authors': pass it with
+        `from_preset`.
 
         Args:
             path: File to write.

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bit.core.arguments import check_integer
+from keras_bit.core.arguments import check_integer, check_seed
 from keras_bit.core.random import frozen_stream
 from keras_bit.pretraining.families import FAMILIES
 
@@ -73,7 +73,7 @@ class SyntheticImages(keras.utils.PyDataset):
         self.batches = check_integer("batches", batches, minimum=1)
         self.start = check_integer("start", start, minimum=0)
         self.image_size = check_integer("image_size", image_size, minimum=8)
-        self.seed = check_integer("seed", seed, minimum=0)
+        self.seed = check_seed("seed", seed)
         if self.batch_size % len(self.families):
             raise ValueError(
                 "`batch_size` must be a multiple of the number of families, which have equal "

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_bit.core.device import device_names, runs_on_cpu
+from keras_bit.core.device import device_names, runs_on_cpu, set_memory_growth
 from keras_bit.core.distribution import processes
 from keras_bit.core.warn import warn_caller
 
@@ -77,6 +77,7 @@ def _given_to_keras():
 def all_devices() -> Iterator[None]:
     """Shares batches among all devices that the backend sees, unless the caller has chosen some."""
     check_strategy()
+    set_memory_growth()  # first: TensorFlow initializes the GPUs when it lists them
     with _scope_of_all_devices():
         yield
 

@@ -13,7 +13,6 @@ from keras_bit.core.device import (
     current_device,
     policy_scope,
     resolve_policy,
-    set_memory_growth,
 )
 from keras_bit.core.distribution import replicas
 from keras_bit.core.text import readable_size, table
@@ -125,7 +124,7 @@ class RunPlan:
             return cls(**{**content, **parts})
         except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise ValueError(
-                f"`text` must be what `RunPlan.to_json` returns. Received: {text[:60]!r}... "
+                f"`text` must be what `RunPlan.to_json` returns. Received: {str(text)[:60]!r}... "
                 f"({error}). Make the plan again with `keras_bit.plan`."
             ) from error
 
@@ -316,7 +315,6 @@ def plan(
     freeze_backbone, frozen_blocks = check_frozen(freeze_backbone, frozen_blocks)
     weight_decay, dropout = check_regularization(weight_decay, dropout)
     seed, steps_per_epoch = check_numbers(seed, steps_per_epoch)
-    set_memory_growth()
     preset, network = resolve_network(preset, depth, width)
     policy = resolve_policy(dtype)
     sizes = data.image_size, data.train_size

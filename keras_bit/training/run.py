@@ -18,7 +18,6 @@ from keras_bit.core.device import (
     device_names,
     has_tensorflow,
     runs_on_cpu,
-    set_memory_growth,
 )
 from keras_bit.core.distribution import processes
 from keras_bit.core.onednn import is_left_off
@@ -162,7 +161,6 @@ def fine_tune(
     verbose = verbose if is_first else 0
     with explain_lost_process(), _folder(output, overwrite, resume) as folder:
         with all_devices():
-            set_memory_growth()
             plan = _resolve_plan(check_dataset(data), plan, decisions, verbose)
             announce(str(plan), verbose)
             _hint_at_onednn(verbose)

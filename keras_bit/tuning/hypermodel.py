@@ -14,7 +14,7 @@ import keras
 import keras_tuner
 
 from keras_bit.core.arguments import check_integer
-from keras_bit.core.device import policy_scope
+from keras_bit.core.device import policy_scope, set_memory_growth
 from keras_bit.core.keras_internals import build_optimizer, inner_optimizer
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.pipeline import CachedSplits, cache_splits, make_pipelines
@@ -146,7 +146,7 @@ class HyperBiT(keras_tuner.HyperModel):
     Attributes:
         plan: The `keras_bit.RunPlan` of a trial with the rule itself.
         rule: The rule, its micro-batch size resolved.
-        last_run: What the last call of `fit` did.
+        last_run: What the last call of `fit` did; `None` until the model of `build` is trained.
 
     Raises:
         ValueError: If an argument is of the wrong kind or contradicts another.
@@ -189,6 +189,7 @@ class HyperBiT(keras_tuner.HyperModel):
             )
         check_single_label(data)
         check_strategy()
+        set_memory_growth()
         self.epochs = check_integer("epochs", epochs, minimum=1)
         options = {"micro_batch_size": micro_batch_size, "seed": seed, "cache_dir": cache_dir}
         self._options = {**decisions, **options}
@@ -261,6 +262,7 @@ class HyperBiT(keras_tuner.HyperModel):
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Returns the compiled model of a trial, for images of any size."""
+        self.last_run = None
         with failed_trial():
             return self._model(hp, self._seed(hp))
 
@@ -290,7 +292,11 @@ class HyperBiT(keras_tuner.HyperModel):
                 self, hp, seed, epochs, given.others, verbose, given.folder, given.best
             )
             self._runs[_key(hp)] += 1
-            return self.last_run.train(model)
+            try:
+                return self.last_run.train(model)
+            except (KeyboardInterrupt, SystemExit):  # the same call resumes it
+                self._runs[_key(hp)] -= 1
+                raise
 
     def run_again(
         self,
@@ -348,7 +354,9 @@ class HyperBiT(keras_tuner.HyperModel):
         """Lets trials with steps of the same shapes share one model, traced and compiled once.
 
         Within this context `build` returns the model of the trial before, its variables as new.
+        The first run with the same hyperparameters has the plan's own seed.
         """
+        self._runs.clear()  # of an earlier search
         self._traced = TracedModel()
         try:
             yield

@@ -199,12 +199,14 @@ def check_search_output(output: str | os.PathLike, overwrite: bool) -> None:
     Raises:
         NotADirectoryError: If it is a file.
         FileExistsError: If it holds other files and no search.
+        BlockingIOError: If it would remove a search that a process is running.
     """
     path = check_folder_name(output)
     if not path.exists():
         return
     is_search = (path / STUDY_FILE).exists() or (path / TRIALS_FOLDER / EVENTS_FILE).exists()
     if overwrite and is_search:
+        _check_at_rest(path)
         for name in (*OUTCOME, *_FOLDERS, STUDY_FILE):  # the file last: it says what the rest is
             if (path / name).is_dir():
                 shutil.rmtree(path / name)
@@ -219,6 +221,20 @@ def check_search_output(output: str | os.PathLike, overwrite: bool) -> None:
             "`output` must be an empty or new folder, or hold a search. Received: "
             f"output={path}, which holds other files. Choose another one."
         )
+
+
+def _check_at_rest(path):
+    """Raises where a process is running the search, as a trial that it trains tells."""
+    folder = StudyFolder(path)
+    for lock in (path / LOCKS_FOLDER).glob("[!.]*"):
+        claimed = folder.claim(lock.name)
+        if claimed is None:
+            raise BlockingIOError(
+                "`output` must be no search that another process runs. Received: "
+                f"output={path}, where one holds {LOCKS_FOLDER}/{lock.name}. End it, or choose "
+                "another folder."
+            )
+        claimed.close()
 
 
 class _Held(Exception):

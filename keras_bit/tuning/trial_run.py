@@ -142,6 +142,7 @@ class TrialRun:
         ours = [checkpoint, self._progress, *self._callbacks, self._best]
         callbacks = [callback for callback in ours if callback is not None]
         arguments = fit_hyperrule(rule, updates_per_epoch * rule.accumulation_steps, callbacks)
+        model.history = None  # Keras may fail before it makes another
         try:
             # `train` is shuffled already: with `shuffle=True` Keras would warn that it cannot.
             history = model.fit(
@@ -173,13 +174,14 @@ class TrialRun:
     def _checkpoint(self, done):
         if self.folder is None:
             return None
+        of_user = [callback for callback in self._callbacks if not hasattr(callback, "tuner")]
         settings = {
             "rule": self.rule.decisions(),
             "values": self.hp.values,
             "data": self.hypermodel.data_settings(self.rule),
             "updates before": done,
+            "callbacks": [type(callback).__name__ for callback in of_user],
         }
-        of_user = [callback for callback in self._callbacks if not hasattr(callback, "tuner")]
         best = [self._best] if self._best else []
         checkpoint = Checkpoint(
             # Each execution of a trial has its own.

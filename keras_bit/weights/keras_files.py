@@ -1,5 +1,7 @@
 """Keras's files of weights: Keras 3's with a backbone in them, and the authors' of Keras 2."""
 
+import json
+import math
 import os
 import pathlib
 import re
@@ -51,15 +53,18 @@ def read_keras(path: str | os.PathLike) -> WeightArrays:
     They may be parts of a larger model, whose other arrays are skipped. Or the file is one of the
     authors' TF2 code, `bit_models/BiT-M-R50x1.h5`, which `save_weights` of Keras 2 wrote. A
     ValueError tells of damage, of several backbones or heads, and of another file of Keras 2.
+    Of files with weights alone the epsilon of the kernels is not known: it is the default.
     """
     import h5py
 
     path = pathlib.Path(path)
     stored = {}
+    epsilons = set()
     with _reading(path):
         is_zip = zipfile.is_zipfile(path)
         if is_zip:
             check_zip(path)
+            epsilons = _stated_epsilons(path)
         file = h5py.File(zipfile.ZipFile(path).open(_MEMBER) if is_zip else path, "r")
         found: dict[str, Any] = {"": file}
         file.visititems(found.__setitem__)  # which follows no link to another file
@@ -72,7 +77,23 @@ def read_keras(path: str | os.PathLike) -> WeightArrays:
     if is_keras_2:
         with wrap_read_errors(path, _AUTHORS_RULE, _AUTHORS_ADVICE):
             stored = _authors_arrays(path, found)
-    return WeightArrays(path, stored)
+    return WeightArrays(path, stored, *epsilons)
+
+
+def _stated_epsilons(path):
+    """The `kernel_epsilon` of the backbone in the configuration of a `.keras` file, if any."""
+    stated = set()
+
+    def note(part):
+        if "kernel_epsilon" in part:
+            stated.add(float(part["kernel_epsilon"]))
+        return part
+
+    with zipfile.ZipFile(path) as archive:
+        json.loads(archive.read("config.json"), object_hook=note)
+    if len(stated) > 1 or not all(0 < epsilon < math.inf for epsilon in stated):
+        raise ValueError(f"its configuration has `kernel_epsilon` as {sorted(stated)}")
+    return stated
 
 
 def _authors_arrays(path, found):

@@ -1,6 +1,7 @@
 import json
 import shutil
 import signal
+import types
 import warnings
 
 import keras
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_bit import Checkpoint, fit_hyperrule
-from keras_bit.checkpoints import callback, interval
-from keras_bit.checkpoints.files import newest_checkpoint
+from keras_bit.checkpoints import callback, files, interval
+from keras_bit.checkpoints.files import BackgroundWriter, newest_checkpoint
 from keras_bit.core.keras_internals import skipped_steps
 from tests.checkpoints.runs import (
     Interrupt,
@@ -164,6 +165,30 @@ def test_saves_are_made_every_so_many_updates(every, updates, tmp_path, monkeypa
     assert [
         json.loads((path / "manifest.json").read_text())["content"]["update"] for path in found
     ] == updates
+
+
+def test_processes_beside_the_first_do_not_ask_for_the_state(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(callback, "processes", lambda: types.SimpleNamespace(index=1, count=2))
+    monkeypatch.setattr(callback.Checkpoint, "_updated_optimizer", lambda own: asked.append(1))
+    train(tmp_path, every=1)
+    assert asked == [] and not list(tmp_path.iterdir())
+
+
+def test_what_could_not_be_written_is_not_said_to_be_there(tmp_path, monkeypatch):
+    writer = BackgroundWriter(tmp_path, keep=2)
+    writer.write({}, {})
+    writer.wait()
+    assert writer.path is not None
+
+    def fail(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(files, "write_checkpoint", fail)
+    writer.write({}, {})
+    with pytest.warns(UserWarning, match="could not be saved; training continues. no space left"):
+        writer.close()
+    assert writer.path is None
 
 
 def test_by_default_saves_are_made_after_epochs_and_as_time_passes(tmp_path, monkeypatch):

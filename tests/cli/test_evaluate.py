@@ -127,6 +127,7 @@ def test_errors_are_told_before_the_images_are_read(run, colors, tmp_path, capsy
         ((run, colors, "--output", RUN / "rule.json"), "`--output` must be a folder"),
         ((run, colors, "--temperature", "warm"), "--temperature"),
         ((run, colors, "--split", "validation"), "--split"),
+        ((run, colors, "--overwrite"), "`--overwrite` must be omitted without `--output`"),
         ((run, colors, "--batch-size", "0"), "`--batch-size` must be at least 1"),
         ((run, colors, "--image-size", "8"), "`--image-size` must be an integer of at least 32"),
     ):

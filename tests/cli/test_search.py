@@ -395,7 +395,9 @@ def test_a_worker_that_dies_is_started_again_at_most_twice(make_workers, tmp_pat
     wait_for(make_workers(kill).have_ended)
     assert starts(tmp_path) == [3, 1]
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and all("Worker 0 of the search has failed (SIGKILL" in x for x in lines)
+    assert len(lines) == 3 and all("Worker 0 of the search has failed (SIGKILL" in x for x in lines)
+    ends = [line.split(". It is ")[-1].split(". The ")[-1] for line in lines]
+    assert ends == ["started again.", "started again.", "search goes on without it."]
 
 
 def test_errors_of_all_workers_are_one_error(make_workers, tmp_path):
@@ -408,9 +410,14 @@ def test_errors_of_all_workers_are_one_error(make_workers, tmp_path):
     assert starts(tmp_path) == [1, 1]
 
 
-def test_one_worker_is_enough(make_workers, tmp_path):
-    wait_for(make_workers("sys.exit(2 if mine == 'worker0' else 0)").have_ended)
+def test_one_worker_is_enough(make_workers, tmp_path, capsys):
+    workers = make_workers("sys.exit(2 if mine == 'worker0' else 0)")
+    wait_for(workers.have_ended)
     assert starts(tmp_path) == [1, 1]
+    assert workers.have_ended() and len(workers.failed) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "Worker 0 of the search has failed (exit code 2" in line
+    assert line.endswith("The search goes on without it.")
 
 
 @pytest.mark.parametrize("error, name", [(KeyboardInterrupt, "SIGINT"), (ValueError, "SIGTERM")])

@@ -12,6 +12,7 @@ import keras_bit
 from keras_bit import ImageDataset, evaluate, predict_files
 from keras_bit.evaluation import RunOutputs
 from keras_bit.evaluation.evaluate import Preparation
+from keras_bit.evaluation.pixels import value_range_of
 from keras_bit.evaluation.saved_run import SavedRun
 from tests.saved_files import needs_their_keras
 
@@ -196,6 +197,42 @@ def test_a_keras_model_gets_images_in_its_range(data, value_range):
     found, expected = (evaluate(each, data, verbose=0) for each in (model, twin))
     assert found.label_names == COLORS and np.ptp(expected.logits) > 0.01
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "before, value_range, expected",
+    [
+        ([], (0, 1), (0, 1)),
+        ([keras.layers.RandomFlip()], (-1, 1), (-1, 1)),
+        ([keras.layers.Rescaling(1 / 255)], (0, 1), (0, 255)),
+        ([keras.layers.Rescaling(1 / 127.5, offset=-1)], (-1, 1), (0, 255)),
+        ([keras.layers.Rescaling(2.0), keras.layers.Rescaling(0.5, offset=-1)], (-1, 1), (0, 2)),
+    ],
+)
+def test_the_range_of_a_model_is_that_before_its_rescaling(before, value_range, expected):
+    classifier = small_model(value_range)
+    model = keras.Sequential([keras.Input((32, 32, 3)), *before, classifier])
+    assert value_range_of(model) == pytest.approx(expected)
+
+
+def test_a_model_that_normalizes_images_itself_is_refused(data):
+    images = keras.Input((32, 32, 3))
+    normalized = keras.layers.Normalization(mean=0.5, variance=1.0)(images)
+    for changed, name in ((normalized, "Normalization"), (images / 255, "Operation")):
+        model = keras.Model(images, small_model()(changed))
+        with pytest.raises(ValueError, match=f"`value_range` of its BiTBackbone.*with <{name}"):
+            evaluate(model, data)
+    assert value_range_of(keras.Model(images, normalized)) == (0, 1)
+
+
+@pytest.mark.slow
+def test_a_model_of_several_gpus_gives_each_image_once(data, two_replicas):
+    with two_replicas.scope():
+        model = small_model()
+    alone = small_model()
+    alone.set_weights(model.get_weights())
+    found, expected = (evaluate(each, data, verbose=0) for each in (model, alone))
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -25,6 +25,10 @@ def test_a_model_is_read_off(classifier, functional):
     )
     source = source_of(whole)
     assert (source.value_range, source.gives) == ((-1, 1), "probabilities")
+    images = keras.Input((32, 32, 3))
+    for activation in (keras.activations.softmax, keras.ops.softmax, keras.ops.sigmoid):
+        ends = keras.Model(images, activation(make_classifier()(images)))
+        assert source_of(ends).gives == "probabilities", activation
     features = keras.Sequential(
         [keras.Input((None, None, 3)), keras_bit.BiTBackbone((1, 1, 1, 1), 0.125)]
     )

@@ -117,6 +117,16 @@ def test_all_gpus_are_used(monkeypatch, two_replicas):
         assert replicas() == 1, "the strategy that was chosen stays"
 
 
+def test_memory_grows_before_gpus_are_listed_which_initializes_them(monkeypatch):
+    import tensorflow as tf
+
+    calls = []
+    monkeypatch.setattr(distribution, "set_memory_growth", lambda: calls.append("growth"))
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: calls.append("list") or [])
+    with distribution.all_devices():
+        assert calls == ["growth", "list"]
+
+
 def test_multi_worker_strategies_are_refused():
     import tensorflow as tf
 

@@ -284,6 +284,26 @@ def test_which_errors_are_of_memory(quick, data, rule, monkeypatch, where, error
     assert (raised.value.__cause__ if scarce else raised.value) is error
 
 
+def test_an_error_before_the_first_epoch_is_told_as_it_is(quick, data, rule, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("labels do not fit")
+
+    monkeypatch.setattr(keras.Model, "fit", fail)
+    trial, space = HyperBiT(data, rule), keras_tuner.HyperParameters()
+    with pytest.raises(ValueError, match="labels do not fit"):
+        trial.fit(space, trial.build(space))
+    assert trial.last_run.summary()["history"] == {}
+    trial.build(space)
+    assert trial.last_run is None
+
+
+def test_each_search_begins_with_the_seed_of_the_plan(quick, data, rule):
+    trial, space = HyperBiT(data, rule, seed=5), keras_tuner.HyperParameters()
+    trial._runs[hypermodel._key(space)] = 2
+    with trial.traced_once():
+        assert trial._seed(space) == 5
+
+
 @pytest.mark.parametrize(
     "args, kwargs, message",
     [

@@ -13,7 +13,7 @@ import keras_bit
 from keras_bit import HyperBiT, HyperRule
 from keras_bit.tuning import hypermodel
 from keras_bit.tuning.oracle import needed_weights
-from keras_bit.tuning.study_folder import StudyFolder
+from keras_bit.tuning.study_folder import StudyFolder, check_search_output
 from tests.conftest import exhaustive
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
@@ -206,6 +206,17 @@ def test_other_files_are_left_alone(search, tmp_path):
     assert os.listdir(tmp_path) == ["letter.txt"]
     with pytest.raises(NotADirectoryError):
         search(output=tmp_path / "letter.txt")
+
+
+def test_a_search_that_is_running_is_not_replaced(tmp_path):
+    folder = StudyFolder(tmp_path)
+    folder.open({"seed": 0})
+    with folder.claim("0003"):
+        with pytest.raises(BlockingIOError, match="another process runs.* holds .locks/0003"):
+            check_search_output(tmp_path, overwrite=True)
+        assert (tmp_path / "study.json").exists()
+    check_search_output(tmp_path, overwrite=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

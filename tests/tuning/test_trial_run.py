@@ -72,10 +72,11 @@ def test_an_interrupted_trial_resumes(quick, data, rule, tmp_path):
     search(Weights(data, rule, epochs=3), tmp_path / "whole", [Stop()])
     Weights.ends = resumed = []
     Stop.step = 17
+    hypermodel = Weights(data, rule, epochs=3)  # as in a notebook, where it lives on
     with pytest.raises(KeyboardInterrupt):
-        search(Weights(data, rule, epochs=3), tmp_path / "killed", [Stop()])
+        search(hypermodel, tmp_path / "killed", [Stop()])
     [checkpoints] = tmp_path.glob("killed/*/trial_*/checkpoints-0")
-    tuner = search(Weights(data, rule, epochs=3), tmp_path / "killed", [Stop()])
+    tuner = search(hypermodel, tmp_path / "killed", [Stop()])
     assert not checkpoints.exists()
     assert len(whole) == len(resumed) == 2
     for (history, variables), (expected, others) in zip(resumed, whole, strict=True):
@@ -91,7 +92,10 @@ def test_checkpoints_of_other_values_are_dropped(quick, data, rule, tmp_path):
     Stop.step = 3
     with pytest.raises(KeyboardInterrupt):
         search(HyperBiT(data, rule, epochs=2), tmp_path, [Stop()], max_trials=1)
-    with pytest.warns(UserWarning, match="starts again.*learning_rate"):
+    Stop.step = 3
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="again.*learning_rate"):
+        search(HyperBiT(data, rule, epochs=2), tmp_path, [Stop()], max_trials=1, seed=2)
+    with pytest.warns(UserWarning, match="starts again.*callbacks"):
         tuner = search(HyperBiT(data, rule, epochs=2), tmp_path, max_trials=1, seed=2)
     assert tuner.oracle.trials["0"].status == "COMPLETED"
 

@@ -50,6 +50,17 @@ def test_every_array_is_found_in_every_kind_of_model(classifier, tmp_path, make,
         np.testing.assert_array_equal(read[name], as_numpy(variable), err_msg=name)
 
 
+def test_the_epsilon_of_kernels_is_that_of_the_saved_backbone(tmp_path):
+    for epsilon in (1e-10, 1e-8):
+        backbone = BiTBackbone(**NETWORK, kernel_epsilon=epsilon)
+        nested(BiTClassifier(backbone, 5)).save(tmp_path / "model.keras")
+        assert read_keras(tmp_path / "model.keras").epsilon == epsilon
+        again = BiTBackbone.from_preset(tmp_path / "model.keras")
+        assert again.kernel_epsilon == epsilon
+        shapes_alone = BiTBackbone.from_preset(tmp_path / "model.keras", load_weights=False)
+        assert shapes_alone.kernel_epsilon == epsilon
+
+
 def test_a_trained_model_with_its_optimizer(rng, tmp_path):
     classifier = random_classifier()
     classifier.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
