@@ -4,7 +4,6 @@ Which device Keras has is found in a process of its own, for whoever asks may re
 """
 
 import json
-import os
 import pathlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -50,14 +49,12 @@ def find_machine():
     """Returns a dict of JSON's types: processor, cores, device, its kind, backend and versions."""
     import keras
 
-    from keras_bit.core.device import current_device
+    from keras_bit.core.device import current_device, usable_cores
 
     device = current_device()
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": usable_cores(),
         "kind": device.kind,
         "device": device.name,
         "memory": device.memory,

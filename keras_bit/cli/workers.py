@@ -193,8 +193,9 @@ def visible_gpus() -> list[str]:
 
 def _environment(index, count, gpus):
     """The variables of a worker: its role, and its part of the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = str(max(1, (cores or 1) // count))
+    from keras_bit.core.device import usable_cores
+
+    threads = str(max(1, usable_cores() // count))
     chosen = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if len(gpus) > 1 else {}
     return {
         **dict.fromkeys(THREAD_VARIABLES, threads),

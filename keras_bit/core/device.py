@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.util
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -109,6 +110,13 @@ def device_names() -> list[str]:
 def runs_on_cpu() -> bool:
     """Whether every device that Keras computes on is a CPU."""
     return all(device.startswith("cpu") for device in device_names())
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_tensorflow() -> bool:

@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
-import os
 
 import numpy as np
 
+from keras_bit.core.device import usable_cores
 from keras_bit.data.cache import cache_size
 from keras_bit.data.shard import Shard
 from keras_bit.hyperrule.rule import HyperRule
@@ -49,4 +49,4 @@ class BatchSpec:
     def ahead(self, edge: int) -> int:
         """Number of batches of images of this edge to make at a time: as many as memory allows."""
         size = cache_size(self.size, edge) * np.dtype(self.dtype).itemsize
-        return max(1, min(os.cpu_count() or 1, BYTES_AHEAD // size))
+        return max(1, min(usable_cores(), BYTES_AHEAD // size))

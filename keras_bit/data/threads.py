@@ -1,7 +1,6 @@
 """Work on many items in threads."""
 
 import contextlib
-import os
 import threading
 import time
 from collections import deque
@@ -9,6 +8,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
+
+from keras_bit.core.device import usable_cores
 
 _Result = TypeVar("_Result")
 _MAX_WORKERS = 16
@@ -24,7 +25,7 @@ def threaded_map(
     over takes longer.
     """
     items = iter(items)
-    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
+    workers = min(usable_cores(), _MAX_WORKERS)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="keras_bit-images")
     pending: deque[Future[list[_Result]]] = deque()
     try:

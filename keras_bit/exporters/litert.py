@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 
+from keras_bit.core.device import usable_cores
 from keras_bit.exporters.contents import INT8, Contents, Run
 
 # A program that runs a file on black images.
@@ -48,7 +49,7 @@ def load(path: pathlib.Path) -> Run:
     """Returns the function of the file, in as many threads as there are cores."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
+    interpreter = Interpreter(os.fspath(path), num_threads=usable_cores())
     (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
     shape = None
 

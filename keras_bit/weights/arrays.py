@@ -1,14 +1,32 @@
 """The arrays of a network by name, of which only shapes are known until one is asked for."""
 
+import contextlib
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_bit.core.files import atomic_write
+
 # Deflate shrinks nothing further: a file that claims more is not what it says it is.
 LARGEST_RATIO = 1032
 _HEAD = ("head/kernel", "head/bias")
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike, dtype: str) -> Iterator[pathlib.Path]:
+    """Yields a temporary name for weights of a `dtype`, which becomes `path` at the end.
+
+    Raises:
+        ValueError: If `dtype` is neither "float16" nor "float32".
+        FloatingPointError: If a value is too large for float16.
+    """
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f'`dtype` must be "float16" or "float32". Received: dtype={dtype!r}')
+    with np.errstate(over="raise"), atomic_write(path) as temporary:
+        yield temporary
 
 
 class StoredArray(NamedTuple):

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_bit.core.file_faults import wrap_read_errors
-from keras_bit.core.files import atomic_write
-from keras_bit.weights.arrays import LARGEST_RATIO, StoredArray, WeightArrays
+from keras_bit.weights.arrays import LARGEST_RATIO, StoredArray, WeightArrays, writing
 
 _DTYPES = ("float16", "float32", "float64")
 _HEADERS = {
@@ -67,13 +66,7 @@ def write_npz(path: str | os.PathLike, arrays: Mapping[str, Any], dtype: str = "
     `arrays` have the names of `WeightArrays` and are copied one at a time. `dtype` is "float32",
     or "float16" for half the size; a FloatingPointError tells of a value too large for it.
     """
-    if dtype not in ("float16", "float32"):
-        raise ValueError(f'`dtype` must be "float16" or "float32". Received: dtype={dtype!r}')
-    with (
-        np.errstate(over="raise"),
-        atomic_write(path) as temporary,
-        zipfile.ZipFile(temporary, "w") as archive,
-    ):
+    with writing(path, dtype) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             array = np.asarray(array).astype(dtype, copy=False)
             array = array[None, None] if name == "head/kernel" else array

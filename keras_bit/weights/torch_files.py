@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_bit.core.file_faults import check_zip, wrap_read_errors
-from keras_bit.core.files import atomic_write
-from keras_bit.weights.arrays import StoredArray, WeightArrays
+from keras_bit.weights.arrays import StoredArray, WeightArrays, writing
 from keras_bit.weights.torch_names import LIBRARIES, TIMM, TRANSFORMERS, canonical_names, name_in
 
 # Before 2.6 and again before 2.10, files were found that broke out of PyTorch's safe loading
@@ -85,29 +84,27 @@ def write_safetensors(
     """
     if layout not in LAYOUTS:
         raise ValueError(f"`layout` must be one of {sorted(LAYOUTS)}. Received: layout={layout!r}")
-    if dtype not in ("float16", "float32"):
-        raise ValueError(f'`dtype` must be "float16" or "float32". Received: dtype={dtype!r}')
     names = {_name_in(layout, name, "head/kernel" in arrays): name for name in arrays}
     shapes = {theirs: _shape_in(layout, ours, arrays[ours].shape) for theirs, ours in names.items()}
-    # "pt": transformers refuses files that do not say so.
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", _EPSILON: repr(float(epsilon))}}
-    sizes = [np.dtype(dtype).itemsize * math.prod(shape) for shape in shapes.values()]
-    ends = list(itertools.accumulate(sizes))
-    for (theirs, shape), size, end in zip(shapes.items(), sizes, ends, strict=True):
-        kind = {"float32": "F32", "float16": "F16"}[dtype]
-        header[theirs] = {"dtype": kind, "shape": shape, "data_offsets": [end - size, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with (
-        np.errstate(over="raise"),
-        atomic_write(path) as temporary,
-        open(temporary, "wb") as file,
-    ):
-        file.write(len(text).to_bytes(8, "little") + text)
+    with writing(path, dtype) as temporary, open(temporary, "wb") as file:
+        file.write(_header(shapes, dtype, epsilon))
         for ours in names.values():
             array = np.asarray(arrays[ours]).astype(f"<{np.dtype(dtype).str[1:]}", copy=False)
             turned = array.transpose((3, 2, 0, 1) if array.ndim == 4 else None)
             file.write(turned.tobytes())
+
+
+def _header(shapes, dtype, epsilon):
+    # "pt": transformers refuses files that do not say so.
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", _EPSILON: repr(float(epsilon))}}
+    sizes = [np.dtype(dtype).itemsize * math.prod(shape) for shape in shapes.values()]
+    ends = list(itertools.accumulate(sizes))
+    for (name, shape), size, end in zip(shapes.items(), sizes, ends, strict=True):
+        kind = {"float32": "F32", "float16": "F16"}[dtype]
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end - size, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def check_portable(standardize: bool, groups: set[int]) -> None:
