@@ -54,7 +54,7 @@ def lint_imports(folder):
     """Runs import-linter on the package in a folder, under the contracts of this one."""
     code = "from importlinter.cli import lint_imports_command as run; run()"
     config = str(ROOT / "setup.cfg")
-    arguments = ("-P", "-c", code, "--no-cache", "--config", config)
+    arguments = ("-c", code, "--no-cache", "--config", config)
     return run_python(*arguments, cwd=folder, PYTHONPATH=str(folder))
 
 

@@ -1,5 +1,6 @@
 """Keras's files of weights: Keras 3's with a backbone in them, and the authors' of Keras 2."""
 
+import contextlib
 import json
 import math
 import os
@@ -55,29 +56,43 @@ def read_keras(path: str | os.PathLike) -> WeightArrays:
     ValueError tells of damage, of several backbones or heads, and of another file of Keras 2.
     Of files with weights alone the epsilon of the kernels is not known: it is the default.
     """
+    path = pathlib.Path(path)
+    with contextlib.ExitStack() as unless_read:  # else arrays are read later
+        with _reading(path):
+            epsilons, file = _opened(path)
+            unless_read.enter_context(file)
+            found: dict[str, Any] = {"": file}
+            file.visititems(found.__setitem__)  # which follows no link to another file
+            is_keras_2 = "layer_names" in file.attrs or "model_weights" in found
+            stored = {} if is_keras_2 else _arrays_of(path, found)
+        if is_keras_2:
+            with wrap_read_errors(path, _AUTHORS_RULE, _AUTHORS_ADVICE):
+                stored = _authors_arrays(path, found)
+        unless_read.pop_all()
+    return WeightArrays(path, stored, *epsilons)
+
+
+def _opened(path):
+    """The epsilon of the kernels as far as the file tells it, and the HDF5 file."""
     import h5py
 
-    path = pathlib.Path(path)
+    if not zipfile.is_zipfile(path):
+        return set(), h5py.File(path, "r")
+    check_zip(path)
+    return _stated_epsilons(path), h5py.File(zipfile.ZipFile(path).open(_MEMBER), "r")
+
+
+def _arrays_of(path, found):
+    """Arrays by name, from the items of a file of Keras 3."""
+    import h5py
+
     stored = {}
-    epsilons = set()
-    with _reading(path):
-        is_zip = zipfile.is_zipfile(path)
-        if is_zip:
-            check_zip(path)
-            epsilons = _stated_epsilons(path)
-        file = h5py.File(zipfile.ZipFile(path).open(_MEMBER) if is_zip else path, "r")
-        found: dict[str, Any] = {"": file}
-        file.visititems(found.__setitem__)  # which follows no link to another file
-        is_keras_2 = "layer_names" in file.attrs or "model_weights" in found
-        for key, item in found.items():
-            if not is_keras_2 and isinstance(item, h5py.Dataset) and (name := _name_of(key)):
-                if name in stored:
-                    raise ValueError(f"it holds {name} twice: save the layer on its own")
-                stored[name] = _stored_array(path, key, item)
-    if is_keras_2:
-        with wrap_read_errors(path, _AUTHORS_RULE, _AUTHORS_ADVICE):
-            stored = _authors_arrays(path, found)
-    return WeightArrays(path, stored, *epsilons)
+    for key, item in found.items():
+        if isinstance(item, h5py.Dataset) and (name := _name_of(key)):
+            if name in stored:
+                raise ValueError(f"it holds {name} twice: save the layer on its own")
+            stored[name] = _stored_array(path, key, item)
+    return stored
 
 
 def _stated_epsilons(path):

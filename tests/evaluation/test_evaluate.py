@@ -83,6 +83,7 @@ def test_each_split_is_that_of_the_data(quick, run, data):
     assert evaluate(run, data, verbose=0).names == data.test.names
 
 
+@needs_their_keras
 def test_test_images_that_were_given_as_such_are_those_evaluated(quick, run, data):
     images = np.zeros((6, 32, 32, 3), np.uint8)
     options = [0, 1, 2] * 2, images[:3], [0, 1, 2], ("blue", "green", "red")

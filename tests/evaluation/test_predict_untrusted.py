@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from keras_bit import BiTBackbone, predict_files
+from tests.saved_files import needs_their_keras
 
 pytestmark = pytest.mark.tensorflow
 
@@ -77,6 +78,7 @@ def test_the_reason_is_that_of_the_layer_and_not_of_the_model_around_it(run):
     refused(run, "another kind: Could not locate function 'identity'")
 
 
+@needs_their_keras
 @pytest.mark.parametrize(
     "module, name", [("harmful", "Harm"), ("os", "system"), ("pickle", "loads"), (None, "Harm")]
 )
