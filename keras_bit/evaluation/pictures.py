@@ -320,5 +320,5 @@ def save_figure(figure: Any, path: str | os.PathLike) -> None:
     """Writes a figure to the PNG `path`."""
     with atomic_write(path) as temporary, warnings.catch_warnings():
         # Signs that matplotlib's font lacks are drawn as boxes; it would warn of each.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from ")
         figure.savefig(temporary, format="png", dpi=DPI)

@@ -126,7 +126,7 @@ def test_what_is_no_image_is_skipped_and_reported_once(tmp_path):
     assert caught[0].filename == __file__
     reasons = {os.path.basename(name): reason for name, reason in data.skipped}
     assert reasons.pop("bomb.png").startswith("Image size (3600000000 pixels) exceeds limit")
-    assert reasons.pop("text.png").startswith("Decompressed data too large")
+    assert reasons.pop("text.png").lower().startswith("decompressed data too large")
     assert reasons == {
         "empty.png": "empty file",
         "flat.png": "not a readable JPEG, PNG, BMP, GIF, WebP or TIFF image",
