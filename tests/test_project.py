@@ -49,3 +49,11 @@ def test_the_files_that_contributors_are_sent_to_exist():
     paths = re.findall(r"`((?:\.ci|keras_bit|tests|benchmarks)/[\w./]*)`", guide)
     assert len(paths) > 20
     assert [path for path in paths if "NAME" not in path and not (ROOT / path).exists()] == []
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_declared():
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / ".github" / "lowest-versions.txt").read_text().splitlines()
+    declared = [each.replace(">=", "==") for each in project["dependencies"] if ">=" in each]
+    assert sorted(line for line in lines if "==" in line) == sorted(declared)
