@@ -37,9 +37,10 @@ def accumulation_steps(optimizer: Any) -> int:
 
 
 def learning_rate_schedule(optimizer: Any) -> Any:
-    """Returns the schedule of an optimizer, or `None` where its rate is a number."""
+    """Returns the schedule of an optimizer, or `None` where its rate is a number or a function."""
     schedule = getattr(optimizer, "_learning_rate", None)
-    return schedule if callable(schedule) else None
+    is_schedule = isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
+    return schedule if is_schedule else None
 
 
 class SkippedSteps:

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_bit.core.saving import register
-from keras_bit.hyperrule.rule import HyperRule
+from keras_bit.hyperrule.rule import HyperRule, check_rule
 from keras_bit.layers.seeded import SeededLayer, generator_of, on_tensorflow
 
 FLIP_PROBABILITY = 0.5
@@ -64,12 +64,7 @@ class Augment(SeededLayer):
     def __init__(self, rule: HyperRule, seed: int | None = None, **kwargs: Any) -> None:
         # Under a policy of float16, values up to 255 would be rounded. `apply` casts itself.
         super().__init__(seed, **{"dtype": "float32", "autocast": False, **kwargs})
-        if not isinstance(rule, HyperRule):
-            raise TypeError(
-                f"`rule` must be a keras_bit.HyperRule. Received: {rule!r}. Make one with "
-                "`keras_bit.HyperRule(image_size, dataset_size, batch_size)`."
-            )
-        self.rule = rule
+        self.rule = check_rule(rule)
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
         _check_images(images)

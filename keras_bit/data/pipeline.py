@@ -11,7 +11,7 @@ from keras_bit.data.class_weight import ClassWeight, resolve_class_weight
 from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.data.shard import Shard
 from keras_bit.data.shared_cache import cache_images_together
-from keras_bit.hyperrule.rule import HyperRule
+from keras_bit.hyperrule.rule import HyperRule, check_rule
 
 if TYPE_CHECKING:
     import keras
@@ -106,7 +106,8 @@ def pipelines(
 
     Raises:
         ImportError: If TensorFlow is missing and `py_dataset` is `False`.
-        TypeError: If `data` is something else than an `ImageDataset`, `cache_dir` than a path.
+        TypeError: If `data` is something else than an `ImageDataset`, `rule` than a `HyperRule`,
+            `cache_dir` than a path.
         ValueError: If an argument is out of range, or no image of a side can be read.
         MemoryError: If `cache_dir` is `None` and the images need more memory than is available.
         OSError: If the disk has too little room for the images.
@@ -135,10 +136,11 @@ def pipelines(
     >>> model = keras.Model(inputs, classifier(keras_bit.MixUp()(inputs)))
     >>> train, test = keras_bit.pipelines(data, rule, dtype="uint8", mix_in_model=True)
     """
+    check_dataset(data)
     options = dtype, mix_in_model, seed, initial_step
     _check_options(rule, *options, py_dataset)
     part = Shard.of(rule, shard)
-    weights = resolve_class_weight(class_weight, check_dataset(data))
+    weights = resolve_class_weight(class_weight, data)
     cached = cache_splits(data, rule, cache_dir, test_edge)
     return make_pipelines(cached, data.num_classes, rule, *options, part, weights, py_dataset)
 
@@ -207,6 +209,7 @@ def _require_tensorflow():
 
 
 def _check_options(rule, dtype, mix_in_model, seed, initial_step, py_dataset):
+    check_rule(rule)
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
     check_integer("initial_step", initial_step, minimum=0)

@@ -341,3 +341,13 @@ def _integer_or_none(name, value):
 
 def _number_or_none(name, value):
     return None if value is None else check_positive_number(name, value)
+
+
+def check_rule(rule: Any) -> HyperRule:
+    """Returns `rule`; raises where it is no `HyperRule`."""
+    if not isinstance(rule, HyperRule):
+        raise TypeError(
+            f"`rule` must be a keras_bit.HyperRule. Received: {rule!r}. Make one with "
+            "`keras_bit.HyperRule(image_size, dataset_size, batch_size)`."
+        )
+    return rule

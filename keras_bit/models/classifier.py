@@ -55,6 +55,23 @@ class BiTClassifier(keras.Sequential):
         head = head if isinstance(head, ZeroInitHead) else ZeroInitHead(head)
         super().__init__([backbone, head], name=name)
         self.build(ANY_SIZE)
+        self._is_whole = True
+
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        self._refuse_change()
+        super().add(layer, rebuild=rebuild)
+
+    def pop(self, rebuild: bool = True) -> Any:
+        self._refuse_change()
+        return super().pop(rebuild=rebuild)
+
+    def _refuse_change(self):
+        # Saved files, `fold` and `export` hold the backbone and the head alone.
+        if getattr(self, "_is_whole", False):
+            raise ValueError(
+                "A BiTClassifier must stay a backbone and a head. Put it in a model with further "
+                "layers: `keras.Sequential([classifier, layer])`."
+            )
 
     @classmethod
     def from_preset(

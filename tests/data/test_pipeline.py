@@ -505,3 +505,11 @@ def test_what_is_no_image_dataset_is_refused():
     for function in (pipelines, cache_splits):
         with pytest.raises(TypeError, match=r"Received: a tf.data.Dataset. Use .*from_tf_data\("):
             function(dataset, make_rule())
+
+
+def test_a_wrong_data_set_or_rule_is_named():
+    data, rule = make_data(), make_rule()
+    with pytest.raises(TypeError, match="`data` must be"):
+        pipelines(rule, data)
+    with pytest.raises(TypeError, match="`rule` must be a keras_bit.HyperRule. Received: 64"):
+        pipelines(data, 64)

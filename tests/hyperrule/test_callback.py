@@ -351,7 +351,7 @@ def test_under_mirrored_strategy(two_replicas):
 def test_warns_when_the_optimizer_does_not_follow():
     rule = rule_of(10)
     shorter = rule.replace(schedule_length=9).schedule()
-    for rate in (0.01, shorter):
+    for rate in (0.01, lambda: 0.01, shorter):
         model = model_of(rule, keras.optimizers.SGD(rate))
         with pytest.warns(UserWarning, match="does not follow the rule's"):
             model.fit(Batches(4, True), verbose=0, **fit_hyperrule(rule))

@@ -160,3 +160,12 @@ def test_bad_arguments():
             BiTClassifier(backbone, 3)
     with pytest.raises(ValueError, match="`num_classes`"):
         BiTClassifier(BiTBackbone(**SMALL), 0)
+
+
+def test_further_layers_belong_into_a_model_around_it():
+    model = BiTClassifier(BiTBackbone((1, 1, 1, 1), 1 / 16), 2)
+    for change in (lambda: model.add(keras.layers.Softmax()), model.pop):
+        with pytest.raises(ValueError, match="must stay a backbone and a head. Put it in a model"):
+            change()
+    around = keras.Sequential([model, keras.layers.Softmax()])
+    assert keras.ops.shape(around(np.zeros((1, 32, 32, 3), "float32"))) == (1, 2)

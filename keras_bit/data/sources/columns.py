@@ -92,7 +92,7 @@ def _read_text(path):
     with wrap_read_errors(path, rule, advice):
         with open(path, encoding="utf-8-sig", newline="") as file:
             header = file.readline()
-            delimiter = next((each for each in DELIMITERS if each in header), ",")
+            delimiter = max(DELIMITERS, key=header.count)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             rows = [(reader.line_num, row) for row in reader if row]

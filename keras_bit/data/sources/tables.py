@@ -268,6 +268,8 @@ def _sides(rows, has_split):
 
 def _scan(rows, names, multi_label, min_edge):
     """What was found of the rows' files, and what of it was skipped."""
+    if not rows:
+        raise ValueError("`table` must have rows with a path and a label. Received: none")
     ids = {name: index for index, name in enumerate(names)}
 
     def inspect(row):

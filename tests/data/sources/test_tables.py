@@ -236,3 +236,17 @@ def test_bad_parquet(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no parquet at all PAR1")
     with pytest.raises(ValueError, match="`table` must be a Parquet file. Received: .*bad.parquet"):
         image_table(tmp_path / "bad.parquet")
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ";"])
+def test_a_comma_in_the_name_of_a_column_is_no_delimiter(delimiter, folder, tmp_path):
+    columns = {"path": NAMES, "label": LABELS, "size (h, w)": ["5 7"] * 8}
+    table = write_csv(tmp_path / "table.tsv", columns, delimiter)
+    data = image_table(table, root=folder)
+    assert labels_by_name(data.train, data.test) == EXPECTED
+
+
+def test_a_table_without_rows_is_named(tmp_path):
+    table = write_csv(tmp_path / "table.csv", {"path": [], "cat": [], "dog": []})
+    with pytest.raises(ValueError, match="`table` must have rows .*Received: none"):
+        image_table(table, label=["cat", "dog"])
