@@ -2,8 +2,8 @@
 
     python -m benchmarks.studies.bfloat16 [--rounds N] [--small]
 
-R50x1 at 224 px. Each figure is of a new process, and the processes take turns. It pays where the
-processor multiplies bfloat16: `lscpu` says `avx512_bf16` or `amx_bf16`.
+R50x1 at 224 px. Each figure is of a new process, and the processes are interleaved. It pays where
+the processor multiplies bfloat16: `lscpu` says `avx512_bf16` or `amx_bf16`.
 """
 
 import argparse

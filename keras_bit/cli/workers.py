@@ -131,7 +131,7 @@ class _Worker:
     def tell_of_failure(self):
         if not self._is_told:
             self._is_told = True
-            complain(f"warning: {self.failure} The search goes on without it.")
+            complain(f"warning: {self.failure} The search continues without it.")
 
     def stop(self, number):
         with contextlib.suppress(ProcessLookupError):

@@ -188,7 +188,7 @@ def resolve_policy(dtype: str | DTypePolicy | None) -> str:
 
 @contextlib.contextmanager
 def policy_scope(policy: str | DTypePolicy) -> Iterator[None]:
-    """Keras makes layers of this policy inside; afterwards its own is what it was."""
+    """Keras makes layers of this policy inside; afterward its own is what it was."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

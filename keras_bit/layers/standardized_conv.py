@@ -25,7 +25,7 @@ _skips_init = contextvars.ContextVar("skips_init", default=False)
 
 @contextlib.contextmanager
 def skip_init() -> Iterator[None]:
-    """Layers built inside have uninitialized kernels, to be assigned afterwards.
+    """Layers built inside have uninitialized kernels, to be assigned afterward.
 
     Generating random kernels for a large network would take longer than reading its weights, and
     memory besides.

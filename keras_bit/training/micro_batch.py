@@ -35,7 +35,7 @@ def largest_micro_batch(
     training step. A CPU gives no error but ends the process: there the estimate alone decides,
     against four fifths of the available memory; so it does where several processes share a batch.
 
-    Weights and compilation of the model are afterwards what they were. What was found is remembered
+    Weights and compilation of the model are afterward what they were. What was found is remembered
     in a file below `$KERAS_HOME/keras_bit`, by default `~/.keras/keras_bit`, for the same model,
     rule, Keras and device. Delete the file, whose name is printed, when less memory is free than
     there was.

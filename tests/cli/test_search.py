@@ -397,7 +397,7 @@ def test_a_worker_that_dies_is_started_again_at_most_twice(make_workers, tmp_pat
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and all("Worker 0 of the search has failed (SIGKILL" in x for x in lines)
     ends = [line.split(". It is ")[-1].split(". The ")[-1] for line in lines]
-    assert ends == ["started again.", "started again.", "search goes on without it."]
+    assert ends == ["started again.", "started again.", "search continues without it."]
 
 
 def test_errors_of_all_workers_are_one_error(make_workers, tmp_path):
@@ -417,7 +417,7 @@ def test_one_worker_is_enough(make_workers, tmp_path, capsys):
     assert workers.have_ended() and len(workers.failed) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert "Worker 0 of the search has failed (exit code 2" in line
-    assert line.endswith("The search goes on without it.")
+    assert line.endswith("The search continues without it.")
 
 
 @pytest.mark.parametrize("error, name", [(KeyboardInterrupt, "SIGINT"), (ValueError, "SIGTERM")])

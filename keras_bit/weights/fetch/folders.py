@@ -16,7 +16,7 @@ def make_folder(path: str | os.PathLike) -> None:
         if not folder.is_dir():
             shared = any(map(_is_shared, folder.parents))
             folder.mkdir(0o700 if shared else 0o777, exist_ok=True)
-    check_owner(path)  # afterwards: somebody may have been quicker
+    check_owner(path)  # afterward: somebody may have been quicker
 
 
 def check_owner(path: str | os.PathLike) -> None:
