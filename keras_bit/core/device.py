@@ -24,6 +24,16 @@ _OUT_OF_MEMORY = (
     "CUDA_ERROR_OUT_OF_MEMORY",
 )
 _AMPERE = 8.0  # compute capability of NVIDIA's first GPUs with bfloat16 in their matrix units
+# Where Linux tells a container's limit, use and inactive files, in the versions 2 and 1 of cgroups.
+_CGROUPS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +156,18 @@ def available_memory() -> int | None:
         lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
         sizes = dict(line.split(":") for line in lines)
         found.append(int(sizes["MemAvailable"].split()[0]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # "max" where a container has no limit
-        found.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
+    for folder, *names in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):  # "max" where a container has no limit
+            found.append(_left_in_cgroup(pathlib.Path(folder), *names))
     return min(found, default=None)
+
+
+def _left_in_cgroup(folder, limit_file, usage_file, inactive):
+    """Bytes below the limit of a container; the pages of files that it gives back count as left."""
+    limit, usage = (int((folder / name).read_text()) for name in (limit_file, usage_file))
+    lines = (folder / "memory.stat").read_text().splitlines()
+    reclaimable = dict(line.split() for line in lines).get(inactive, 0)
+    return max(limit - usage + int(reclaimable), 0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from keras import ops
 from keras_bit.core.arguments import check_boolean
 from keras_bit.core.saving import register
 from keras_bit.layers.backbone import ANY_SIZE, BiTBackbone, network_function
+from keras_bit.layers.fusion import wide_dtype
 from keras_bit.layers.head import ZeroInitHead
 from keras_bit.weights.assign import assign_strictly
 from keras_bit.weights.formats import read_outline, read_weights
@@ -53,8 +54,10 @@ class BiTClassifier(keras.Sequential):
                 f"Received: backbone={backbone!r}"
             )
         head = head if isinstance(head, ZeroInitHead) else ZeroInitHead(head)
-        super().__init__([backbone, head], name=name)
-        self.build(ANY_SIZE)
+        # Without an input of its own a Sequential casts images to the backbone's compute dtype,
+        # in which bfloat16 takes white for the gray beside it.
+        images = keras.Input(ANY_SIZE[1:], dtype=wide_dtype(backbone.compute_dtype))
+        super().__init__([images, backbone, head], name=name)
         self._is_whole = True
 
     def add(self, layer: Any, rebuild: bool = True) -> None:

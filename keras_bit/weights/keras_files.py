@@ -175,7 +175,9 @@ def _name_of(key):
 def _stored_array(path, key, dataset):
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"{key} lies in another file, which is not read")
-    if dataset.dtype.kind != "f":
+    # HDF5 has no bfloat16: Keras stores two opaque bytes, and names them.
+    is_bfloat16 = dataset.dtype == "V2" and dataset.attrs.get("dtype") == "bfloat16"
+    if dataset.dtype.kind != "f" and not is_bfloat16:
         raise ValueError(f"{key} holds {dataset.dtype} and not floats")
     room = dataset.id.get_storage_size()
     if room < dataset.nbytes:
@@ -183,6 +185,13 @@ def _stored_array(path, key, dataset):
 
     def load():
         with _reading(path):
-            return dataset[()]
+            array = dataset[()]
+            return _float32_of(array) if is_bfloat16 else array
 
     return StoredArray(dataset.shape, load)
+
+
+def _float32_of(array):
+    import ml_dtypes
+
+    return array.view(ml_dtypes.bfloat16).astype("float32")

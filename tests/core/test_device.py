@@ -122,6 +122,21 @@ def test_memory_growth_is_set_on_every_gpu_that_allows_it(monkeypatch):
     assert grown == [("second", True)]
 
 
+@pytest.mark.parametrize("version", [0, 1])
+def test_memory_of_a_container_is_what_its_limit_leaves(monkeypatch, tmp_path, version):
+    _, limit, usage, inactive = device._CGROUPS[1 - version]
+    monkeypatch.setattr(device, "_CGROUPS", [(tmp_path, limit, usage, inactive)])
+    machine = device.available_memory()
+    (tmp_path / limit).write_text("9000000\n")
+    (tmp_path / usage).write_text("7000000\n")
+    (tmp_path / "memory.stat").write_text(f"cache 1\n{inactive} 500000\nrss 2\n")
+    assert device.available_memory() == 2_500_000
+    (tmp_path / limit).write_text("6000000\n")
+    assert device.available_memory() == 0
+    (tmp_path / limit).write_text("max\n")
+    assert device.available_memory() == pytest.approx(machine, rel=0.1)  # it changes
+
+
 def test_out_of_memory_is_told_from_other_errors():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"))

@@ -169,3 +169,15 @@ def test_further_layers_belong_into_a_model_around_it():
             change()
     around = keras.Sequential([model, keras.layers.Softmax()])
     assert keras.ops.shape(around(np.zeros((1, 32, 32, 3), "float32"))) == (1, 2)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_images_are_rescaled_before_they_are_cast(rng, policy):
+    keras.config.set_dtype_policy(policy)
+    model = BiTClassifier(BiTBackbone((1, 1, 1, 1), width=1 / 16), 5)
+    model.head.kernel.assign(rng.normal(size=model.head.kernel.shape))
+    images = rng.uniform(0.9, 1, (2, 40, 40, 3)).astype("float32")
+    expected = as_numpy(model.head(model.backbone(images)))
+    np.testing.assert_array_equal(as_numpy(model(images)), expected)
+    rounded = keras.ops.cast(images, policy.removeprefix("mixed_"))
+    assert np.ptp(as_numpy(model.head(model.backbone(rounded))) - expected) > 0

@@ -164,3 +164,24 @@ def test_what_keras_cannot_find_leaves_the_copy_uncompiled(backbone, images, com
         folded = fold(model)
     assert model.compiled and not folded.compiled
     np.testing.assert_allclose(as_numpy(folded(images)), as_numpy(model(images)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_kernels_are_stored_in_the_compute_dtype(randomize, images, tmp_path, policy):
+    keras.config.set_dtype_policy(policy)
+    model = BiTClassifier(BiTBackbone((1, 1, 1, 1), width=1 / 16), 5)
+    randomize(model)
+    folded = fold(model)
+    kernels = {w.dtype for w in folded.backbone.weights if w.name == "kernel"}
+    assert kernels == {policy.removeprefix("mixed_")}
+    assert all(w.dtype == "float32" for w in folded.backbone.weights if w.name != "kernel")
+    # The same numbers as of float32 kernels that are cast at each call: the same bits.
+    cast = [conv.effective_kernel() for _, conv, _ in model.backbone._convs()]
+    for expected, (_, conv, _) in zip(cast, folded.backbone._convs(), strict=True):
+        np.testing.assert_array_equal(as_numpy(conv.kernel), expected.astype(conv.kernel.dtype))
+    outputs = as_numpy(folded(images))
+    folded.save(tmp_path / "folded.keras")
+    loaded = keras.saving.load_model(tmp_path / "folded.keras")
+    np.testing.assert_array_equal(as_numpy(loaded(images)), outputs)
+    read = BiTClassifier.from_weights(tmp_path / "folded.keras", standardize=False)
+    np.testing.assert_array_equal(as_numpy(read(images)), outputs)

@@ -50,6 +50,17 @@ def test_every_array_is_found_in_every_kind_of_model(classifier, tmp_path, make,
         np.testing.assert_array_equal(read[name], as_numpy(variable), err_msg=name)
 
 
+@pytest.mark.parametrize("file", ["model.weights.h5", "model.keras"])
+def test_arrays_in_bfloat16(tmp_path, file):
+    keras.config.set_dtype_policy("bfloat16")
+    model = random_classifier()
+    (model.save_weights if "weights" in file else model.save)(tmp_path / file)
+    read = read_keras(tmp_path / file)
+    for name, variable in model.backbone.named_weights().items():
+        assert read[name].dtype == "float32"
+        np.testing.assert_array_equal(read[name], as_numpy(keras.ops.cast(variable, "float32")))
+
+
 def test_the_epsilon_of_kernels_is_that_of_the_saved_backbone(tmp_path):
     for epsilon in (1e-10, 1e-8):
         backbone = BiTBackbone(**NETWORK, kernel_epsilon=epsilon)
