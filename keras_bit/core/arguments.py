@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 
 
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite real number; True and False are none."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
+
+
 def check_integer(name: str, value: Any, minimum: int) -> int:
     """Returns `value` as an int; raises where it is not an integer of at least `minimum`."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -28,8 +34,7 @@ def check_seed(name: str, value: Any) -> int:
 
 def check_positive_number(name: str, value: Any) -> float:
     """Returns `value` as a float; raises where it is not a positive finite number."""
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise ValueError(f"`{name}` must be a positive finite number. Received: {name}={value!r}")
     return float(value)
 

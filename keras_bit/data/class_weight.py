@@ -1,12 +1,11 @@
 """How much the images of each class count in the loss."""
 
-import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_bit.core.arguments import is_number
 from keras_bit.data.dataset import ImageDataset, class_counts
 
 BALANCED = "balanced"
@@ -27,13 +26,11 @@ def check_class_weight(class_weight: Any) -> None:
     if class_weight is None or isinstance(class_weight, str):
         return
     values = class_weight.values() if isinstance(class_weight, Mapping) else class_weight
-    for value in values:
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0:
-            raise ValueError(
-                "`class_weight` must have finite numbers of at least 0. "
-                f"Received: class_weight={class_weight!r}"
-            )
+    if not all(is_number(value) and value >= 0 for value in values):
+        raise ValueError(
+            "`class_weight` must have finite numbers of at least 0. "
+            f"Received: class_weight={class_weight!r}"
+        )
 
 
 def resolve_class_weight(

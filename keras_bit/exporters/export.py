@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import numbers
 import os
 import pathlib
 import shutil
@@ -13,7 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from keras_bit.core.arguments import check_integer
+from keras_bit.core.arguments import check_integer, is_number
 from keras_bit.core.files import check_room, write_json
 from keras_bit.core.text import announce
 from keras_bit.exporters.comparison import RESIZED_TOLERANCE, TOLERANCE, compare, latencies
@@ -235,8 +234,7 @@ def _checked_size(image_size):
 
 
 def _check_share(min_agreement):
-    number = isinstance(min_agreement, numbers.Real) and not isinstance(min_agreement, bool)
-    if not number or not 0 <= min_agreement <= 1:
+    if not is_number(min_agreement) or not 0 <= min_agreement <= 1:
         raise ValueError(
             f"`min_agreement` must lie in [0, 1]. Received: min_agreement={min_agreement!r}"
         )

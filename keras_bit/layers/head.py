@@ -1,11 +1,10 @@
 """The classification head of BiT."""
 
-import numbers
 from typing import Any
 
 import keras
 
-from keras_bit.core.arguments import check_integer, check_seed
+from keras_bit.core.arguments import check_integer, check_seed, is_number
 from keras_bit.core.saving import register
 
 
@@ -109,8 +108,7 @@ class ZeroInitHead(keras.layers.Dense):
 
 def check_dropout(dropout: Any) -> float:
     """Returns `dropout` as a float; raises where it is not a number in [0, 1)."""
-    number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
-    if not number or not 0 <= dropout < 1:
+    if not is_number(dropout) or not 0 <= dropout < 1:
         raise ValueError(
             "`dropout` must be a number of at least 0 and below 1, the share of the features that "
             f"are dropped. Received: dropout={dropout!r}"

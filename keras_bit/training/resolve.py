@@ -1,13 +1,11 @@
 """From the arguments of a run to its network and its rule, checked before anything is read."""
 
-import math
-import numbers
 import os
 from typing import Any
 
 import keras
 
-from keras_bit.core.arguments import check_boolean, check_integer, check_seed
+from keras_bit.core.arguments import check_boolean, check_integer, check_seed, is_number
 from keras_bit.core.device import resolve_policy
 from keras_bit.data.class_weight import ClassWeight, check_class_weight
 from keras_bit.data.pipeline import check_cache_dir
@@ -106,8 +104,7 @@ def frozen_parts(frozen_blocks: int) -> tuple[str, ...]:
 
 def check_regularization(weight_decay: Any, dropout: Any) -> tuple[float, float]:
     """Returns the two as floats; raises where one is out of range."""
-    number = isinstance(weight_decay, numbers.Real) and not isinstance(weight_decay, bool)
-    if not number or not math.isfinite(weight_decay) or weight_decay < 0:
+    if not is_number(weight_decay) or weight_decay < 0:
         raise ValueError(
             "`weight_decay` must be a finite number of at least 0. "
             f"Received: weight_decay={weight_decay!r}"

@@ -4,13 +4,13 @@ Each `*_figure` function returns a matplotlib figure, which is not saved yet.
 """
 
 import math
-import numbers
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_bit.core.arguments import is_number
 from keras_bit.core.text import readable_size
 from keras_bit.evaluation.pictures import (
     TEST_COLOR,
@@ -242,8 +242,7 @@ def hyperparameters_figure(result: SearchResult) -> Any:
 
 def _places(axes, values: Sequence[Any]) -> Sequence[Any]:
     """Where values stand on the x axis, which becomes linear, logarithmic or one of categories."""
-    is_numeric = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values)
-    if not is_numeric or len(set(values)) == 1:
+    if not all(map(is_number, values)) or len(set(values)) == 1:
         texts = list(map(format_value, values))
         categories = sorted(set(texts))
         labels = [shorten(text, 14) for text in categories]

@@ -4,7 +4,7 @@ import numbers
 import re
 from typing import Any, NamedTuple
 
-from keras_bit.core.arguments import check_integer
+from keras_bit.core.arguments import check_integer, is_number
 from keras_bit.weights.arrays import WeightArrays
 
 # Units in each of the four blocks (authors' `bit_tf2/models.py`).
@@ -47,8 +47,7 @@ def check_depth(depth: Any) -> int | tuple[int, ...]:
 
 def check_width(width: Any) -> float:
     """Returns the factor on all channel counts; raises where it gives no channels to group."""
-    number = isinstance(width, numbers.Real) and not isinstance(width, bool)
-    if not number or not 0 < width <= MOST_WIDTH or 64 * width % 4:
+    if not is_number(width) or not 0 < width <= MOST_WIDTH or 64 * width % 4:
         raise ValueError(
             "`width` must be a positive number for which `64 * width` is a whole multiple of 4, at "
             f"most {MOST_WIDTH}. Received: width={width!r}"

@@ -1,13 +1,12 @@
 """Which images of a source belong to the training split, which to the test split."""
 
-import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_bit.core.arguments import check_integer
+from keras_bit.core.arguments import check_integer, is_number
 from keras_bit.core.random import frozen_stream
 from keras_bit.core.text import list_some
 from keras_bit.core.warn import warn_caller
@@ -41,7 +40,7 @@ class Selection:
 
     def __post_init__(self):
         fraction, count = self.validation_split, self.examples_per_class
-        if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
+        if not is_number(fraction) or not 0 < fraction < 1:
             raise ValueError(
                 "`validation_split` must be a number between 0 and 1, both excluded. "
                 f"Received: validation_split={fraction!r}"

@@ -2,12 +2,12 @@
 
 import hashlib
 import math
-import numbers
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from keras_bit.core.arguments import is_number
 from keras_bit.data.dataset import is_tf_dataset, kind_and_constructor
 
 BYTE_RANGE = 0.0, 255.0
@@ -138,8 +138,7 @@ def digest_of(image: np.ndarray, label: Label) -> bytes:
 def check_value_range(value_range: Any) -> tuple[float, float]:
     """`value_range` as two floats; raises unless they are (black, white)."""
     pair = tuple(value_range) if isinstance(value_range, (tuple, list)) else ()
-    real = [isinstance(end, numbers.Real) and math.isfinite(end) for end in pair]
-    if len(pair) != 2 or not all(real) or pair[0] >= pair[1]:
+    if len(pair) != 2 or not all(map(is_number, pair)) or pair[0] >= pair[1]:
         raise ValueError(
             "`value_range` must be a pair (black, white) of numbers, the first one smaller. "
             f"Received: value_range={value_range!r}"
