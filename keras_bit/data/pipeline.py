@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import keras
+
 from keras_bit.core.arguments import check_boolean, check_integer
 from keras_bit.core.device import has_tensorflow
 from keras_bit.data.batches import BatchSpec
@@ -14,7 +16,6 @@ from keras_bit.data.shared_cache import cache_images_together
 from keras_bit.hyperrule.rule import HyperRule, check_rule
 
 if TYPE_CHECKING:
-    import keras
     import tensorflow as tf
 
     Batches: TypeAlias = tf.data.Dataset | keras.utils.PyDataset
@@ -69,7 +70,7 @@ def pipelines(
             mixing, which are a quarter of the bytes on the way to an accelerator.
         mix_in_model: `True` leaves the mixing of images, the larger part of the work for a batch,
             to a `MixUp` layer at the front of the model; labels are mixed here. Needs whole batches
-            (`rule.accumulation_steps` of 1).
+            (`rule.accumulation_steps` of 1; with `shard` Keras on JAX, which joins the parts).
         seed: Non-negative integer for order and augmentation.
         initial_step: Number of optimizer updates already done, as in `optimizer.iterations`; an
             update takes `rule.accumulation_steps` batches.
@@ -140,6 +141,12 @@ def pipelines(
     options = dtype, mix_in_model, seed, initial_step
     _check_options(rule, *options, py_dataset)
     part = Shard.of(rule, shard)
+    if part.count > 1 and mix_in_model and rule.mixup_alpha and not _parts_are_joined():
+        raise ValueError(
+            "`mix_in_model` needs whole batches, which Keras joins from the parts of several "
+            f"processes on JAX. Received: shard=({part.index}, {part.count}), backend "
+            f"{keras.backend.backend()!r}. Leave mixing to the pipeline."
+        )
     weights = resolve_class_weight(class_weight, data)
     cached = cache_splits(data, rule, cache_dir, test_edge)
     return make_pipelines(cached, data.num_classes, rule, *options, part, weights, py_dataset)
@@ -198,6 +205,10 @@ def check_cache_dir(cache_dir: Any) -> None:
             '`cache_dir` must name a folder. Received: cache_dir="". Pass "." for the working '
             "folder, or None for a cache in memory."
         )
+
+
+def _parts_are_joined():
+    return keras.backend.backend() == "jax"
 
 
 def _require_tensorflow():

@@ -204,13 +204,27 @@ def _check_parts(parts):
             "`images` must be a batch of shape (batch, height, width, channels). "
             f"Received: images.shape={tuple(images.shape)}. Call MixUp after `batch`."
         )
-    if _rank(labels) not in (None, 2):
+    if not hasattr(labels, "shape"):
+        raise ValueError(
+            "`labels` must be a tensor of shape (batch, classes). "
+            f"Received: a {type(labels).__name__}. Mix with one of several sets of labels, or use "
+            "`MixUp.mix` on each with one weight."
+        )
+    if _rank(labels) not in (None, 2) or _is_column_of_ids(labels):
+        dtype = keras.backend.standardize_dtype(labels.dtype)
         raise ValueError(
             "`labels` must be one-hot or soft, of shape (batch, classes): class ids cannot be "
-            f"mixed. Received: labels.shape={tuple(labels.shape)}. Use `keras.ops.one_hot`."
+            f"mixed. Received: labels.shape={tuple(labels.shape)}, dtype={dtype}. Use "
+            "`keras.ops.one_hot`."
         )
     for name, part in zip(("labels", "sample_weight"), parts[1:], strict=False):
         _check_same_batch(images, part, name)
+
+
+def _is_column_of_ids(labels):
+    """Whether labels are integers (batch, 1), such as those of `keras.datasets.cifar10`."""
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    return _rank(labels) == 2 and labels.shape[-1] == 1 and "int" in dtype
 
 
 def _check_same_batch(images, part, name):

@@ -271,6 +271,9 @@ def test_mixing_in_the_model_needs_whole_batches(two_replicas):
         ValueError, match=r"`mix_in_model` needs whole batches.* micro_batch_size=2"
     ):
         pipelines(data, make_rule(mixup_alpha=0.3, micro_batch_size=2), mix_in_model=True)
+    if keras.backend.backend() != "jax":
+        with pytest.raises(ValueError, match=r"needs whole batches.* shard=\(1, 2\), backend"):
+            pipelines(data, make_rule(mixup_alpha=0.3), mix_in_model=True, shard=(1, 2))
     if keras.backend.backend() == "tensorflow":
         unmixed = sides(mixup_alpha=0.3, dtype="uint8", mix_in_model=True)
         # Keras 3.12 turns all errors of its first, symbolic call into a RuntimeError.

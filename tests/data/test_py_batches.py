@@ -52,7 +52,8 @@ def assert_same_batches(batches, expected):
 CASES = [
     {"mixup_alpha": 0.3},
     {"dtype": "uint8", "initial_step": 5, "seed": 3, "test_edge": 9},
-    {"mixup_alpha": 0.3, "dtype": "uint8", "mix_in_model": True, "shard": (1, 2)},
+    {"mixup_alpha": 0.3, "dtype": "uint8", "mix_in_model": True},
+    {"mixup_alpha": 0.3, "shard": (1, 2)},
     {"mixup_alpha": 0.3, "dtype": "uint8", "batch_size": 12, "micro_batch_size": 2},
 ]
 SLOW_CASES = [

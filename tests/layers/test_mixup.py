@@ -223,6 +223,12 @@ def test_refuses_what_cannot_be_mixed(rng):
     images = images_of(rng)
     with pytest.raises(ValueError, match="(?s)`labels` must be one-hot.*one_hot"):
         MixUp()(images, np.arange(6))
+    column = r"class ids .*shape=\(6, 1\), dtype=uint8.*one_hot"  # as Keras's CIFAR has them
+    with pytest.raises(ValueError, match=column):
+        MixUp()(images, np.arange(6, dtype="uint8")[:, None])
+    MixUp()(images, np.ones((6, 1), "float32"))  # one output, whose labels can be mixed
+    with pytest.raises(ValueError, match="`labels` must be a tensor.*a dict"):
+        MixUp()(images, {"one": LABELS})
     with pytest.raises(ValueError, match="same batch size"):
         MixUp()(images, LABELS[:4])
     with pytest.raises(ValueError, match="`sample_weight` must have the same batch size"):

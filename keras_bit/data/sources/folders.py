@@ -9,7 +9,14 @@ from pathlib import Path
 from keras_bit.data.dataset import ImageDataset
 from keras_bit.data.images import SKIP, check_damaged
 from keras_bit.data.sources.files import FileSplit, inspect_file, key_start
-from keras_bit.data.sources.selection import TEST_NAMES, Found, Selection, filter_found, to_dataset
+from keras_bit.data.sources.selection import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    Found,
+    Selection,
+    filter_found,
+    to_dataset,
+)
 from keras_bit.data.threads import map_headers
 
 _HERE = os.path.join(os.curdir, "")
@@ -27,11 +34,11 @@ def image_folder(
 ) -> ImageDataset:
     """An `ImageDataset` over a folder of photographs, which are named by their paths.
 
-    The folder holds one folder of images for each class, or a `train` and a `test` folder (also
-    called `validation`, `valid` or `val`) of such class folders. Class `i` is the `i`-th class
-    folder by name. Images may lie in folders within a class folder. JPEG, PNG, BMP, GIF, WebP and
-    TIFF files are recognized by their content. Only their headers are read here; pixels are read by
-    `map`, which finds the files that are broken behind the header.
+    The folder holds one folder of images for each class, or a `train` (or `training`) and a `test`
+    folder (or `testing`, `validation`, `valid`, `val`) of such class folders. Class `i` is the
+    `i`-th class folder by name. Images may lie in folders within a class folder. JPEG, PNG, BMP,
+    GIF, WebP and TIFF files are recognized by their content. Only their headers are read here;
+    pixels are read by `map`, which finds the files that are broken behind the header.
 
     Listed with reasons in `skipped`, and counted in one warning, are files that are no such images
     or whose header is broken, images smaller than `min_edge`, of more than twice
@@ -93,10 +100,11 @@ def image_folder(
 def _layout(root):
     """`(training folder, test folder or None, names of the folders beside the two)`."""
     folders = {name.casefold(): name for name in _subfolders(root)}
+    train = next((name for name in TRAIN_NAMES if name in folders), None)
     test = next((name for name in TEST_NAMES if name in folders), None)
-    if test is None or "train" not in folders:
+    if train is None or test is None:
         return root, None, []
-    return root / folders.pop("train"), root / folders.pop(test), folders.values()
+    return root / folders.pop(train), root / folders.pop(test), folders.values()
 
 
 def _class_folders(folder, test_folder):

@@ -77,7 +77,8 @@ def hugging_face_images(
             `"test"`, `"validation"`, `"valid"` and `"val"`, else a part of the training split.
         cache_dir: Folder for streamed data, of one data set: what is in it is taken instead of
             streaming again, and where writing has been interrupted, it resumes. A stream that is
-            shuffled needs a seed: it must give the same rows again.
+            shuffled needs a seed: it must give the same rows again. Streams that differ in nothing
+            but `take`, `filter` or their generator cannot be told apart: give each a folder.
         validation_split, seed, min_edge, examples_per_class, damaged: As for `image_folder`.
 
     Raises:

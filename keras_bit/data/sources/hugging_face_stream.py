@@ -26,7 +26,8 @@ def write_stream(stream: Any, columns: list[str], folder: Path) -> Any:
     missing.
 
     Raises:
-        ValueError: If the folder holds something else, or the stream has no rows.
+        ValueError: If the folder holds something else, as far as names, version and features of a
+            stream tell, or the stream has no rows.
     """
     import datasets
 
@@ -37,7 +38,9 @@ def write_stream(stream: Any, columns: list[str], folder: Path) -> Any:
         folder / ".lock", lambda: warn_caller(f"Waiting for another process that writes {folder}.")
     ):
         written = _check_folder(folder, facts)
-        if not written["complete"]:
+        if written["complete"]:
+            announce(f"Taking the images in {folder}, not the stream. Remove it to stream again.")
+        else:
             write_json(folder / FACTS_FILE, written)
             announce(f"Writing the streamed images to {folder}.")
             with _without_progress_bars(datasets):

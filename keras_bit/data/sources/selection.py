@@ -12,7 +12,8 @@ from keras_bit.core.text import list_some
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import ImageDataset, Split, median_size
 
-TEST_NAMES = ("test", "validation", "valid", "val")
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "validation", "valid", "val")
 _NAMED_IN_WARNING = 3
 
 

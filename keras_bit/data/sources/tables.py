@@ -15,10 +15,15 @@ from keras_bit.data.images import SKIP, check_damaged
 from keras_bit.data.sources.columns import is_missing, read_columns
 from keras_bit.data.sources.files import FileSplit, inspect_file
 from keras_bit.data.sources.labels import check_label_names, multi_hot
-from keras_bit.data.sources.selection import TEST_NAMES, Selection, filter_found, to_dataset
+from keras_bit.data.sources.selection import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    Selection,
+    filter_found,
+    to_dataset,
+)
 from keras_bit.data.threads import map_headers
 
-TRAIN_NAMES = ("train", "training")
 _HOT = {"0": False, "1": True, "false": False, "true": True}
 
 

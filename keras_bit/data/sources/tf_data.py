@@ -32,6 +32,9 @@ from keras_bit.data.sources.tf_elements import (
 )
 from keras_bit.data.threads import threaded_map
 
+REPETITION_CHECK = 10_000  # images, and again at twice as many
+REPETITIONS = 100  # of each image on average are taken for a data set that never ends
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -189,11 +192,15 @@ def _scan(side, dataset, multi_label):
         return example, width, *extremes(side, number, image)
 
     examples, widths, lowest, highest = [], set(), (math.inf, 0), (-math.inf, 0)
+    next_check = REPETITION_CHECK
     with closing(threaded_map(inspect, labeled_images(side, dataset))) as results:
         for number, (example, width, low, high) in enumerate(results):
             examples.append(example)
             widths.add(width)
             lowest, highest = min(lowest, (low, number)), max(highest, (high, number))
+            if number + 1 == next_check:
+                _check_repetition(side, examples)
+                next_check *= 2
     if not examples:
         raise ValueError(f"`{side}` must hold at least one image. Received: an empty data set")
     if len(widths) > 1:
@@ -202,6 +209,16 @@ def _scan(side, dataset, multi_label):
             f"or class ids beside them: {sorted(widths, key=str)}"
         )
     return _Scan(side, dataset, examples, widths.pop(), multi_label, lowest, highest)
+
+
+def _check_repetition(side, examples):
+    """Raises where nearly all images came before: `repeat` is not seen behind a `filter`."""
+    distinct = len({example.digest for example in examples})
+    if distinct < len(examples) / REPETITIONS:
+        raise ValueError(
+            f"`{side}` must end and hold each image once. Received: {len(examples)} images with "
+            f"{distinct} different ones among them. Leave `repeat` out."
+        )
 
 
 def _class_names(scans, label_names):

@@ -1,5 +1,6 @@
 """Data sets of TensorFlow Datasets as an `ImageDataset`."""
 
+import hashlib
 import io
 import os
 from functools import partial
@@ -26,13 +27,11 @@ class TfdsSplit(EncodedSplit):
 
     def _identity(self):
         yield from super()._identity()
-        yield self._builder.info.full_name.encode()
-        yield self._split.encode()
-        yield np.array(self._keys, "<i8").tobytes()
+        yield from (digest for _, digest in self._keys)
 
     def _sources(self):
         stream = enumerate(_stream(self._builder, self._split))
-        for wanted in self._keys:
+        for wanted, _ in self._keys:
             encoded = next((encoded for index, (encoded, _) in stream if index == wanted), None)
             if encoded is None:
                 raise RuntimeError(
@@ -57,9 +56,9 @@ def tfds_images(
 ) -> ImageDataset:
     """An `ImageDataset` over a data set of TensorFlow Datasets (`pip install "keras_bit[tfds]"`).
 
-    Every image is read once here, for its size and label, and not decoded; `map` reads the split
-    again as a stream. No image is held in memory. Images that cannot be read or are too small are
-    listed in `skipped` and counted in one warning.
+    Every image is read once here, for its size, label and a hash, and not decoded; `map` reads the
+    split again as a stream. No image is held in memory. Images that cannot be read or are too
+    small are listed in `skipped` and counted in one warning.
 
     Args:
         name: Name of the data set, such as `"oxford_flowers102"`, with features `image` and
@@ -92,6 +91,7 @@ def tfds_images(
     train_split, test_split = choose_splits(present, of, train_split, test_split)
     test, test_skipped = None, []
     if test_split is not None:
+        _check_disjoint(builder, train_split, test_split)
         test_found, test_skipped = _scan(builder, test_split, len(label_names), min_edge)
         test = TfdsSplit(builder, test_split, damaged, test_found)
     found, skipped = _scan(builder, train_split, len(label_names), min_edge)
@@ -168,6 +168,20 @@ def _prepared_builder(name, data_dir, download):
     return builder
 
 
+def _check_disjoint(builder, train_split, test_split):
+    """Raises where two splits, or slices of one, share examples."""
+    for mine in builder.info.splits[train_split].file_instructions:
+        for theirs in builder.info.splits[test_split].file_instructions:
+            first = max(mine.skip, theirs.skip)
+            end = min(mine.skip + mine.take, theirs.skip + theirs.take)
+            if mine.filename == theirs.filename and first < end:
+                raise ValueError(
+                    "`train_split` and `test_split` must share no images. Received: "
+                    f"train_split={train_split!r}, test_split={test_split!r}, which share examples "
+                    f"of {os.path.basename(mine.filename)}"
+                )
+
+
 def _stream(builder, split):
     """Yields `(encoded image, label)` of every example, always in the same order."""
     tfds = _import_tfds()
@@ -195,7 +209,8 @@ def _scan(builder, split, num_classes, min_edge):
             )
         name = f"{prefix}/{index}"
         size, reason = try_read(read_image_size, io.BytesIO(encoded))
-        return Found(name, label, size, index) if size else (name, reason)
+        digest = hashlib.blake2b(encoded, digest_size=16).digest()
+        return Found(name, label, size, (index, digest)) if size else (name, reason)
 
     inspected = threaded_map(inspect, enumerate(_stream(builder, split)))
     found, skipped = filter_found(inspected, min_edge)

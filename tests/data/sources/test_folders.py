@@ -64,9 +64,19 @@ def test_split_does_not_depend_on_the_listing_order(tmp_path, monkeypatch):
     assert one.test.fingerprint == two.test.fingerprint
 
 
-@pytest.mark.parametrize("test_name", ["test", "validation", "valid", "val", "Test"])
-def test_train_and_test_folders(tmp_path, test_name):
-    make_folder(tmp_path / "train", {"a": 5, "b": 4})
+@pytest.mark.parametrize(
+    "train_name, test_name",
+    [
+        ("train", "test"),
+        ("train", "validation"),
+        ("train", "valid"),
+        ("train", "val"),
+        ("Training", "Testing"),
+        ("train", "Test"),
+    ],
+)
+def test_train_and_test_folders(tmp_path, train_name, test_name):
+    make_folder(tmp_path / train_name, {"a": 5, "b": 4})
     make_folder(tmp_path / test_name, {"a": 2, "b": 3})
     data = image_folder(tmp_path, validation_split=0.5)
     assert np.bincount(data.train.labels).tolist() == [5, 4]

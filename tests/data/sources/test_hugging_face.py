@@ -225,7 +225,8 @@ def test_streamed_data_are_written_once(counted, tmp_path, capsys):
     assert len(read) == 10
     assert data.train.fingerprint == hugging_face_images(make_table(encoded(10))).train.fingerprint
     again = hugging_face_images(stream, cache_dir=tmp_path)
-    assert len(read) == 10 and capsys.readouterr().out == ""
+    assert len(read) == 10
+    assert f"Taking the images in {tmp_path / 'train'}, not" in capsys.readouterr().out
     assert again.train.fingerprint == data.train.fingerprint
     shards = sorted(path.name for path in (tmp_path / "train").glob("shard-*"))
     assert shards == [f"shard-{i:06d}" for i in range(4)]

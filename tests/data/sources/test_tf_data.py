@@ -246,6 +246,17 @@ def test_equal_images_are_all_there():
     assert sorted(shown) == sorted(list(range(6)) * 4)
 
 
+def test_repetition_that_nothing_announces_is_noticed(monkeypatch):
+    monkeypatch.setattr("keras_bit.data.sources.tf_data.REPETITION_CHECK", 50)
+    monkeypatch.setattr("keras_bit.data.sources.tf_data.REPETITIONS", 5)
+    dataset = make_dataset(*make_images(6))
+    endless = dataset.repeat().filter(lambda image, label: True)
+    assert endless.cardinality() == -2  # unknown
+    with pytest.raises(ValueError, match="`train` must end.* 50 images with 6 different.*`repeat`"):
+        from_tf_data(endless)
+    assert from_tf_data(dataset.repeat(4)).train_size > 20  # below the limit
+
+
 def test_equal_images_of_several_classes_keep_their_labels():
     images = gray(7, 7, 7, 7, dtype=np.uint8)
     data = from_tf_data(make_dataset(images, [0, 1, 0, 1]).shuffle(4))

@@ -1,7 +1,7 @@
+import hashlib
 import io
 import json
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -136,21 +136,44 @@ def test_tfds_splits(tiny, name, arguments, train_size, test_size, test_split):
 
 
 def test_fingerprint_of_a_tfds_split():
-    def fingerprint(full_name, split, *indices, damaged="skip"):
-        builder = types.SimpleNamespace(info=types.SimpleNamespace(full_name=full_name))
-        found = [Found(f"x/{index}", 0, (9, 9), index) for index in indices]
-        return TfdsSplit(builder, split, damaged, found).fingerprint
+    def fingerprint(*images, label=0, damaged="skip"):
+        digests = [hashlib.blake2b(image, digest_size=16).digest() for image in images]
+        found = [Found(f"x/{i}", label, (9, 9), (i, digests[i])) for i in range(len(images))]
+        return TfdsSplit(None, "train", damaged, found).fingerprint
 
-    base = fingerprint("x/1.0.0", "train", 1, 2)
-    assert base == fingerprint("x/1.0.0", "train", 1, 2)
+    base = fingerprint(b"one", b"two")
+    assert base == fingerprint(b"one", b"two")
     others = {
-        fingerprint("x/1.0.1", "train", 1, 2),
-        fingerprint("x/1.0.0", "test", 1, 2),
-        fingerprint("x/1.0.0", "train", 1, 3),
-        fingerprint("x/1.0.0", "train", 2, 1),
-        fingerprint("x/1.0.0", "train", 1, 2, damaged="keep"),
+        fingerprint(b"one", b"other"),
+        fingerprint(b"two", b"one"),
+        fingerprint(b"one", b"two", label=1),
+        fingerprint(b"one", b"two", damaged="keep"),
     }
-    assert len(others | {base}) == 6
+    assert len(others | {base}) == 5
+
+
+def test_data_prepared_again_with_other_pixels_have_another_fingerprint(tmp_path):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(8, 8, 3)),
+            "label": tfds.features.ClassLabel(num_classes=2),
+        }
+    )
+
+    def scan(folder, gray):
+        images = np.full((8, 8, 8, 3), gray, np.uint8)
+        examples = {"image": images, "label": np.arange(8) % 2}
+        splits = {"train": tf.data.Dataset.from_tensor_slices(examples)}
+        tfds.dataset_builders.store_as_tfds_dataset(
+            "mine", "1.0.0", config="c", data_dir=folder, split_datasets=splits, features=features
+        )
+        return tfds_images("mine/c", data_dir=folder, download=False)
+
+    one, again, other = scan(tmp_path / "1", 10), scan(tmp_path / "2", 10), scan(tmp_path / "3", 20)
+    assert one.train.fingerprint == again.train.fingerprint != other.train.fingerprint
 
 
 def test_tfds_few_shot_subset_and_min_edge(tiny):
@@ -208,6 +231,12 @@ def test_tfds_split_that_has_become_shorter(tiny, monkeypatch):
         ("tiny", {"test_split": "test[:9]"}, ValueError, r"`test_split` .*'test\[:9\]'"),
         ("tiny", {"test_split": "train"}, ValueError, "must share no images"),
         ("tiny", {"test_split": "train[90%:]"}, ValueError, "must share no images"),
+        (
+            "tiny",
+            {"train_split": "train[:75%]", "test_split": "train[50%:]"},
+            ValueError,
+            r"must share no images.*train\[50%:\]', which share examples of tiny-train",
+        ),
         (
             "tiny",
             {"train_split": "train[:50%]", "test_split": "train"},
