@@ -219,11 +219,11 @@ class Checkpoint(keras.callbacks.Callback):
         self._finish_steps()
         restore_random_state(self._random_state)
         self._at_end_of_steps = Metrics.of(self.model)
-        self._save_if_due()
+        self._save_in_validation()
 
     def on_test_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if self._signals is not None and self._signals.received:
-            self._save_if_due()
+            self._save_in_validation()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._finish_steps()
@@ -235,6 +235,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._restore_beside()
         if has_trained:
             self._save(is_complete=bool(self.model.stop_training))
+        if self._signals.received:  # in the last step, or after it
+            self._stop()
         self.close()
 
     def wait(self) -> None:
@@ -326,6 +328,11 @@ class Checkpoint(keras.callbacks.Callback):
             if asked:
                 self._stop()
 
+    def _save_in_validation(self):
+        # Keras's SwapEMAWeights has put averages in the place of weights: wait until it is over.
+        if not self._optimizer.use_ema:
+            self._save_if_due()
+
     def _updated_optimizer(self):
         """The optimizer: on JAX `self.model` brings all variables up to date."""
         return inner_optimizer(self.model)
@@ -378,16 +385,23 @@ class Checkpoint(keras.callbacks.Callback):
         return as_json(content, "history")
 
     def _stop(self):
-        """Ends the program as the signal asked, when the checkpoint lies on the disk."""
+        """Ends the program as the signal asked, when the checkpoint lies on the disk.
+
+        Training goes on where the program has a handler of its own, which returns.
+        """
         signals, update = self._signals, updates_of(self._updated_optimizer())
         is_skipping = skipped_steps(self.model) > 0
-        self._end()
-        self._signals = None
+        self._writer.wait()
         message = f"Stopped after update {update:,} by {signals.name}."
         if is_skipping or self._writer.path:
             message += f" The same call resumes there, from {self.folder}."
-        announce(message, self.verbose)
-        signals.act()
+        try:
+            signals.act()
+        except BaseException:
+            self.close()
+            announce(message, self.verbose)
+            raise
+        signals.received = None
 
     def _end(self):
         """Waits until everything is written, and leaves the model as it was."""

@@ -13,10 +13,11 @@ _PLAIN = (bool, int, float, str, type(None))
 def plain_state(callback: keras.callbacks.Callback) -> dict[str, Any]:
     """Returns the public attributes of a callback that are numbers, strings or `None`.
 
-    The arguments of its constructor are none of them: Keras turns the sign of `min_delta` around
-    when training begins, for one.
+    Arguments of Keras's own callbacks are none of them: in the first epoch it turns the sign of
+    `min_delta` around, for one.
     """
-    arguments = inspect.signature(type(callback)).parameters
+    of_keras = [base for base in type(callback).__mro__ if base.__module__.startswith("keras.")]
+    arguments = {name for base in of_keras for name in inspect.signature(base).parameters}
     values = {
         name: value.item() if isinstance(value, np.generic) else value
         for name, value in vars(callback).items()

@@ -9,6 +9,7 @@ import math
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_bit.core.device import current_device, is_out_of_memory
 from keras_bit.core.distribution import gather, processes, replicas
@@ -161,7 +162,8 @@ def _largest(numbers, guess, fits):
 
 def fits_device(model: BiTClassifier, rule: HyperRule) -> bool:
     """Returns whether the device can make two updates of the rule, micro-batch by micro-batch."""
-    weights = model.get_weights()
+    # Weights, and seeds such as that of dropout.
+    values = [np.array(ops.convert_to_numpy(variable)) for variable in model.variables]
     try:
         _train(model, rule)
     except Exception as error:
@@ -170,7 +172,8 @@ def fits_device(model: BiTClassifier, rule: HyperRule) -> bool:
         return False
     finally:
         # Also after an error: JAX gives the memory of weights away before a step.
-        model.set_weights(weights)
+        for variable, value in zip(model.variables, values, strict=True):
+            variable.assign(value)
         if keras.backend.backend() == "torch":
             model.zero_grad()  # which lie beside the weights there
         gc.collect()  # momentum and the like, in circles of references

@@ -311,7 +311,17 @@ def _check_images(checkpoint, fingerprints):
     except ValueError as error:
         raise ValueError(
             f"{error} Here that is `resume=False` with `overwrite`, or --no-resume --overwrite."
+            f"{_micro_batch_hint(checkpoint)}"
         ) from error
+
+
+def _micro_batch_hint(checkpoint):
+    """How to resume where `"auto"` has found another size, for other memory is free now."""
+    rules = (checkpoint.find().content["settings"]["rule"], checkpoint.settings["rule"])
+    before, now = (rule["micro_batch_size"] for rule in rules)
+    if before == now:
+        return ""
+    return f" Or, where it was found by itself, give it `micro_batch_size={before}`."
 
 
 def _evaluate(data, model, splits, pipelines):

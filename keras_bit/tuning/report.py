@@ -191,7 +191,8 @@ def _repeats(trial):
 
 def _updates(trial):
     whole = f" of {trial.rule.schedule_length:,}"
-    return f"{trial.updates:,}{'' if trial.is_whole else whole}"
+    is_short = trial.updates < trial.rule.schedule_length
+    return f"{trial.updates:,}{whole if is_short else ''}"
 
 
 def _values(trial):

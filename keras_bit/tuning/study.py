@@ -88,6 +88,10 @@ class Study:
         try:
             self._tuner.search(callbacks=list(callbacks), verbose=0)
             self._compare(callbacks)
+        except keras_tuner.errors.FatalRuntimeError as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
         finally:
             self.oracle.close()
 
@@ -325,6 +329,7 @@ class Study:
         status = status_of(end)
         number = int(begin["trial"])
         repeats = {seed: outcome["score"] for seed, outcome in self._repeats(number).items()}
+        planned = self._planned_updates(begin, hp)
         return SearchTrial(
             number=number,
             values=dict(hp.values),
@@ -333,7 +338,8 @@ class Study:
             status=status,
             score=end["metrics"].get(self.objective.name) if status == COMPLETED else None,
             seconds=content.get("seconds", 0.0) if end else time.time() - begin["time"],
-            updates=content.get("updates", self._planned_updates(begin, hp) if end else 0),
+            planned_updates=planned,
+            updates=content.get("updates", planned if end else 0),
             history=content.get("history", {}),
             reason=_reason(end["message"]) if status == FAILED else "",
             written=content.get("written", 0),

@@ -283,11 +283,16 @@ def check_fit_arguments(args: tuple, kwargs: dict, epochs: int | None, most: int
 
 @contextlib.contextmanager
 def failed_trial() -> Iterator[None]:
-    """Turns what a trial alone is to blame for into keras-tuner's FailedTrialError."""
+    """Turns what a trial alone is to blame for into keras-tuner's FailedTrialError.
+
+    A FatalRuntimeError, which ends the search, comes of an OSError.
+    """
     try:
         yield
     except FloatingPointError as error:
         raise keras_tuner.errors.FailedTrialError(str(error)) from error
+    except OSError as error:  # such as a full disk, on which every further trial would fail
+        raise keras_tuner.errors.FatalRuntimeError(str(error)) from error
     except Exception as error:
         if not is_out_of_memory(error):
             raise

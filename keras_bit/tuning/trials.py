@@ -29,8 +29,10 @@ class SearchTrial:
         status: `"running"`, `"completed"` or `"failed"`.
         score: The objective's best value over the epochs, `None` unless completed.
         seconds: Of training and validation, without interruptions.
-        updates: Optimizer updates that were made; under Hyperband perhaps fewer than
+        planned_updates: Optimizer updates that were to be made; under Hyperband perhaps fewer than
             `rule.schedule_length`.
+        updates: Those that were made, fewer than planned where a callback such as
+            `keras.callbacks.EarlyStopping` ended training.
         history: Dict of lists with one value an epoch: `loss`, `accuracy`, `val_loss`,
             `val_accuracy`, `learning_rate`, `updates`.
         reason: Why it failed, `""` otherwise.
@@ -45,6 +47,7 @@ class SearchTrial:
     status: str
     score: float | None = None
     seconds: float = 0.0
+    planned_updates: int = 0
     updates: int = 0
     history: dict[str, list] = dataclasses.field(default_factory=dict)
     reason: str = ""
@@ -53,8 +56,9 @@ class SearchTrial:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the trial was trained to the end of its rule's schedule."""
-        return self.status == COMPLETED and self.updates >= self.rule.schedule_length
+        """Whether its rule's whole schedule was the plan, though a callback may have ended it."""
+        planned = max(self.planned_updates, self.updates)
+        return self.status == COMPLETED and planned >= self.rule.schedule_length
 
 
 @dataclasses.dataclass(frozen=True)

@@ -232,6 +232,24 @@ def test_within_an_accumulation_nothing_is_saved(tmp_path, monkeypatch):
     assert len(steps) > 8 and all(step % 4 == 0 for step in steps)
 
 
+def test_a_counter_with_the_name_of_an_argument_is_restored(tmp_path):
+    class Decay(keras.callbacks.Callback):
+        def __init__(self, weight=1.0):
+            super().__init__()
+            self.weight, self.seen = weight, []
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.weight /= 2
+            self.seen.append(self.weight)
+
+    whole, first, resumed = Decay(), Decay(), Decay()
+    train(tmp_path / "whole", callbacks=[whole])
+    with pytest.raises(Interrupted):
+        train(tmp_path / "other", Interrupt(22), callbacks=[first])
+    train(tmp_path / "other", callbacks=[resumed])
+    assert first.seen + resumed.seen == whole.seen
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, code, during",
@@ -291,6 +309,47 @@ def test_a_signal_while_batches_are_dropped_stops_at_once(tmp_path, capsys):
     assert stopped.startswith(f"Stopped after update {update} by Ctrl-C. The same call resumes")
     assert not skipped_steps(model)
     assert outcome(*train(tmp_path)) == outcome(*train(None))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_in_the_last_step_is_heeded(name, tmp_path):
+    class Send(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == 43 and batch == 2:
+                signal.raise_signal(getattr(signal, name))
+
+    with pytest.raises(KeyboardInterrupt if name == "SIGINT" else SystemExit):
+        train(tmp_path, Send())
+    assert newest_checkpoint(tmp_path).content["update"] == 43
+    assert outcome(*train(tmp_path)) == outcome(*train(None))
+
+
+def test_after_a_handler_that_returns_training_goes_on(tmp_path):
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        send = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: (
+                None if received else signal.raise_signal(signal.SIGTERM)
+            )
+        )
+        assert outcome(*train(tmp_path, send)) == outcome(*train(None))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
+
+
+def test_averaged_weights_of_a_validation_are_not_saved(tmp_path):
+    def run(folder, *interruptions):
+        swap = keras.callbacks.SwapEMAWeights()
+        schedule = make_rule().schedule()
+        optimizer = keras.optimizers.SGD(schedule, use_ema=True, ema_momentum=0.9)
+        return train(folder, *interruptions, callbacks=[swap], optimizer=optimizer)
+
+    interrupt = Interrupt(14, "test", action=lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, interrupt)
+    assert outcome(*run(tmp_path)) == outcome(*run(None))
 
 
 def test_a_second_signal_stops_at_once(tmp_path):

@@ -5,7 +5,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bit import BiTBackbone, BiTClassifier, HyperRule, largest_micro_batch
+from keras_bit import (
+    BiTBackbone,
+    BiTClassifier,
+    HyperRule,
+    ZeroInitHead,
+    largest_micro_batch,
+)
 from keras_bit.core.device import Device
 from keras_bit.training import micro_batch
 from tests.conftest import as_numpy
@@ -86,6 +92,15 @@ def test_a_try_is_two_real_updates_with_momentum_and_sums(model, monkeypatch):
     assert not model.compiled
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_try_draws_no_numbers_from_the_seed_of_dropout():
+    backbone = BiTBackbone((1, 1, 1, 1), width=0.25)
+    model = BiTClassifier(backbone, ZeroInitHead(10, dropout=0.2, seed=1))
+    before = [as_numpy(variable).copy() for variable in model.variables]
+    assert micro_batch.fits_device(model, RULE.replace(micro_batch_size=8))
+    for value, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(as_numpy(variable), value)
 
 
 def remembered(folder):

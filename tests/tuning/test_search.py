@@ -264,6 +264,28 @@ def test_hours_end_the_trials(search, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_full_disk_ends_the_search_and_not_the_trials(spy, tmp_path):
+    def fill():
+        raise OSError("Make room: 10 bytes free.")
+
+    options = {"trials": 3, "output": tmp_path / "s", **QUICK}
+    with pytest.raises(OSError, match="Make room"):
+        keras_bit.search(spy(fill, 2), **options)
+    resumed = keras_bit.search(spy(), **options)
+    assert [trial.status for trial in resumed.trials] == ["completed"] * 3
+    assert outcome(resumed) == outcome(keras_bit.search(spy(), **options, overwrite=True))
+
+
+@pytest.mark.slow
+def test_trials_that_a_callback_ends_are_compared(search):
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=1e9)
+    result = search(epochs=4, callbacks=[stop])
+    assert all(trial.updates < trial.rule.schedule_length for trial in result.trials)
+    assert all(trial.is_whole for trial in result.trials) and result.comparisons
+    assert len(search(epochs=4, callbacks=[stop], hours=1e-9).trials) == 1
+
+
+@pytest.mark.slow
 def test_hyperband_keeps_its_plan_and_ranks_whole_trials_first(search, tmp_path):
     result = search(tuner="hyperband", epochs=3, trials=4, output=tmp_path, space=["rate", "mixup"])
     assert result.trials[0].is_whole
