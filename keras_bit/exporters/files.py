@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from keras_bit.exporters.formats import Format
+from keras_bit.exporters.formats import FORMATS, Format
 
 
 def checked_path(path: str | os.PathLike, format: Format) -> pathlib.Path:
@@ -26,14 +26,22 @@ def checked_path(path: str | os.PathLike, format: Format) -> pathlib.Path:
 def publish(written: pathlib.Path, path: pathlib.Path, format: Format) -> pathlib.Path | None:
     """Gives what was written in one folder the names that belong to `path`.
 
-    Returns the file of class names, or `None`; one of an earlier export does not stay without.
+    Returns the file of class names, or `None`; that of the file in its place does not stay without.
     """
     labels = format.labels_file(path)
-    if not format.labels_file(written).exists():
+    has_labels = format.labels_file(written).exists()
+    if not has_labels and path.exists() and not _has_sibling(path, format):
         labels.unlink(missing_ok=True)
     for file in list(written.parent.iterdir()):
         _replace(file, path.with_name(file.name))
-    return labels if labels.exists() else None
+    return labels if has_labels else None
+
+
+def _has_sibling(path, format):
+    """Whether a file of another format may have the same file of class names."""
+    stem = path.name.removesuffix(format.suffix)
+    others = {each.suffix or "/saved_model.pb" for each in FORMATS.values()} - {format.suffix}
+    return path.is_file() and any((path.parent / f"{stem}{other}").exists() for other in others)
 
 
 def _replace(source, target):

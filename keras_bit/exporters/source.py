@@ -20,7 +20,12 @@ from keras_bit.training.memory import FLOAT32_SIZE
 
 RUN_RANGE = (0, 1)  # of the images of `keras_bit.pipelines`
 _OTHER_POLICIES = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
-_PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid)
+_PROBABILITIES = (
+    keras.activations.softmax,
+    keras.activations.sigmoid,
+    keras.ops.softmax,
+    keras.ops.sigmoid,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,6 +120,12 @@ class Source:
         outputs = predict_pixels(self.model, images, self.value_range)
         if self.gives != "logits":
             return outputs
+        if outputs.shape[-1] > 1 and outputs.min() >= 0 and np.allclose(outputs.sum(-1), 1):
+            raise ValueError(
+                "`model_or_run` must end with its logits, or with a softmax or sigmoid. Received: "
+                f"a model whose last layer {self.model.layers[-1].name!r} hides a softmax: its "
+                "outputs are probabilities. Leave out what comes after the softmax."
+            )
         if probabilities:
             return self.outputs.probabilities(outputs)
         return outputs / self.outputs.temperature

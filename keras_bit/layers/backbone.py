@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_bit.core.arguments import check_boolean, check_positive_number
 from keras_bit.core.saving import register
-from keras_bit.layers.blocks import Block, RootBlock, norm_relu
+from keras_bit.layers.blocks import Block, RootBlock, freeze_inside, norm_relu
 from keras_bit.layers.fusion import wide_dtype
 from keras_bit.layers.image_input import (
     add_guard,
@@ -59,7 +59,8 @@ class BiTBackbone(keras.layers.Layer):
         value_range: Range of the images' values: `(0, 1)` as for the TensorFlow Hub modules,
             `(0, 255)`, or `(-1, 1)` as for the authors' npz files. They are rescaled to [-1, 1].
         pooling: `"avg"` as in the paper, `"max"`, or `None` for the feature map.
-        frozen: Names of parts to freeze: `"root_block"`, `"block1"` to `"block4"`, `"group_norm"`.
+        frozen: Names of parts to freeze: `"root_block"`, `"block1"` to `"block4"`, `"group_norm"`;
+            or of layers in them, such as `"block1/unit01"` or `"block1/unit01/a/group_norm"`.
         standardize: With `False` kernels are used as they are; `fold` makes such a backbone.
         remat: Whether training saves only the inputs of units and recomputes all other activations
             in the backward pass (Chen et al. 2016, arXiv 1604.06174): the same gradients with a
@@ -129,6 +130,7 @@ class BiTBackbone(keras.layers.Layer):
             input_channels, channels = 4 * channels, 2 * channels
         self.norm = norm_relu(input_channels, self.dtype_policy)
         self._freeze(frozen)
+        freeze_inside(self)
 
     @classmethod
     def from_preset(
@@ -183,9 +185,12 @@ class BiTBackbone(keras.layers.Layer):
             **kwargs: Further arguments of the layer.
 
         Raises:
-            ValueError: If an array is missing, unknown, or of another shape.
+            ValueError: If an array is missing, unknown, or of another shape, or the kernels were
+                not standardized where `standardize` is `False`.
         """
         depth, width = architecture_of(arrays)
+        if kwargs.get("standardize") is False:
+            _check_folded(arrays)
         backbone = cls(depth, width, **{"kernel_epsilon": arrays.epsilon, **kwargs})
         arrays = arrays.without_head()
         check_fit(backbone.weight_shapes(), arrays)  # before the memory for them is allocated
@@ -194,7 +199,7 @@ class BiTBackbone(keras.layers.Layer):
         assign_strictly(backbone.named_weights(), arrays)
         return backbone
 
-    def save_npz(self, path: str | os.PathLike, dtype: str = "float32") -> None:
+    def save_npz(self, path: str | os.PathLike, dtype: str = "float32", head: Any = None) -> None:
         """Writes the weights in the authors' layout, which their PyTorch and JAX code reads.
 
         The file does not tell another `kernel_epsilon` than the authors': pass it with
@@ -203,11 +208,17 @@ class BiTBackbone(keras.layers.Layer):
         Args:
             path: File to write.
             dtype: `"float32"`, or `"float16"` for half the size.
+            head: A `ZeroInitHead` to write beside it.
 
         Raises:
-            ValueError: If `dtype` is another one.
+            ValueError: If `dtype` is another one, or the network is folded.
         """
-        write_npz(path, self.named_weights(), dtype)
+        if not self.standardize:
+            raise ValueError(
+                "The network must have standardized kernels, as whoever reads the file "
+                "standardizes them. Received: standardize=False. Save it before `fold`."
+            )
+        write_npz(path, self._weights_with(head), dtype)
 
     def save_safetensors(
         self,
@@ -233,8 +244,7 @@ class BiTBackbone(keras.layers.Layer):
             ValueError: If `layout` or `dtype` is another one, or the network is folded or narrow.
         """
         check_portable(self.standardize, {norm.groups for _, norm, _ in self._norms()})
-        weights = self.named_weights() | (head.named_weights() if head else {})
-        write_safetensors(path, weights, layout, dtype, self.kernel_epsilon)
+        write_safetensors(path, self._weights_with(head), layout, dtype, self.kernel_epsilon)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         shape = check_image_shape(input_shape)
@@ -330,23 +340,28 @@ class BiTBackbone(keras.layers.Layer):
             "width": self.width,
             "value_range": self.value_range,
             "pooling": self.pooling,
-            "frozen": [part.name for part in self._parts() if not part.trainable],
+            "frozen": list(_frozen_paths(self._parts())),
             "standardize": self.standardize,
             "remat": self.remat,
             "kernel_epsilon": self.kernel_epsilon,
         }
 
+    def _weights_with(self, head):
+        return self.named_weights() | (head.named_weights() if head else {})
+
     def _parts(self):
         return [self.root_block, *self.blocks, self.norm]
 
     def _freeze(self, names):
-        parts = {part.name: part for part in self._parts()}
-        if not isinstance(names, (list, tuple)) or any(name not in parts for name in names):
+        layers = dict(_by_path(self._parts()))
+        if not isinstance(names, (list, tuple)) or any(name not in layers for name in names):
+            parts = sorted(part.name for part in self._parts())
             raise ValueError(
-                f"`frozen` must be a list of names from {sorted(parts)}. Received: frozen={names!r}"
+                f"`frozen` must be a list of names from {parts}, or of layers in them, such as "
+                f"'block1/unit01'. Received: frozen={names!r}"
             )
         for name in names:
-            parts[name].trainable = False
+            layers[name].trainable = False
 
     def _build_if_needed(self):
         if not self.built:
@@ -384,6 +399,28 @@ class BiTBackbone(keras.layers.Layer):
         return maps
 
 
+def _by_path(layers, prefix=""):
+    """Yields `(path, layer)` of layers and of all that they hold."""
+    for layer in layers:
+        path = f"{prefix}{layer.name}"
+        yield path, layer
+        yield from _by_path(_inner(layer), f"{path}/")
+
+
+def _frozen_paths(layers, prefix=""):
+    """Yields the paths of what is frozen, not of what lies in it."""
+    for layer in layers:
+        path = f"{prefix}{layer.name}"
+        if not layer.trainable:
+            yield path
+        else:
+            yield from _frozen_paths(_inner(layer), f"{path}/")
+
+
+def _inner(layer):
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
 def network_function(arrays: WeightArrays) -> Callable[[np.ndarray], np.ndarray]:
     """Returns the function that a network with these weights computes, to verify SavedModels.
 
@@ -398,6 +435,19 @@ def network_function(arrays: WeightArrays) -> Callable[[np.ndarray], np.ndarray]
         return features @ head["head/kernel"] + head["head/bias"] if head else features
 
     return outputs
+
+
+def _check_folded(arrays):
+    """Raises where kernels that are to be used as they are were never standardized."""
+    kernel = arrays["root_block/standardized_conv2d/kernel"].astype("float64")
+    kernel = kernel.reshape(-1, kernel.shape[-1])
+    # Rounded to bfloat16 they have such means; variances below 1 come of `kernel_epsilon`.
+    if np.abs(kernel.mean(0)).max() > 1e-2 or not 0.9 < kernel.var(0).max() < 1.1:
+        raise ValueError(
+            "`standardize=False` needs kernels that were standardized, as `fold` leaves them. "
+            f"Received: {arrays.source}, whose kernels have other means or variances. Leave it "
+            "out, and call `fold`."
+        )
 
 
 def _check_pooling(pooling):

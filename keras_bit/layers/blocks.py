@@ -20,6 +20,13 @@ def norm_relu(channels, dtype):
     return GroupNorm(groups, activation="relu", dtype=dtype, name="group_norm")
 
 
+def freeze_inside(layer):
+    """Freezes the layers in one that was made with `trainable=False`, of which Keras takes none."""
+    if not layer.trainable:
+        for inner in layer._flatten_layers(include_self=False):
+            inner.trainable = False
+
+
 @register
 class RootBlock(keras.layers.Layer):
     """The stem: a 7x7 convolution and a 3x3 max pooling, both with stride 2."""
@@ -36,6 +43,7 @@ class RootBlock(keras.layers.Layer):
             name="standardized_conv2d",
             **self.conv_options,
         )
+        freeze_inside(self)
 
     def build(self, input_shape):
         self.conv.build(input_shape)
@@ -154,6 +162,7 @@ class Block(keras.layers.Layer):
             )
             for number in range(1, units + 1)
         ]
+        freeze_inside(self)
 
     def build(self, input_shape):
         for unit in self.units:

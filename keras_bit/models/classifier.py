@@ -14,7 +14,6 @@ from keras_bit.layers.fusion import wide_dtype
 from keras_bit.layers.head import ZeroInitHead
 from keras_bit.weights.assign import assign_strictly
 from keras_bit.weights.formats import read_outline, read_weights
-from keras_bit.weights.npz import write_npz
 
 PR_THRESHOLDS = 1000  # Keras's 200 are too few for the small probabilities of rare labels
 
@@ -199,8 +198,7 @@ class BiTClassifier(keras.Sequential):
 
     def save_npz(self, path: str | os.PathLike, dtype: str = "float32") -> None:
         """Writes backbone and head in the authors' layout; see `BiTBackbone.save_npz`."""
-        weights = self.backbone.named_weights() | self.head.named_weights()
-        write_npz(path, weights, dtype)
+        self.backbone.save_npz(path, dtype, self.head)
 
     def save_safetensors(
         self, path: str | os.PathLike, layout: str = "timm", dtype: str = "float32"

@@ -51,12 +51,13 @@ def folded_copy(model: Any) -> Any:
     """Returns what `fold` does, not compiled."""
     if isinstance(model, BiTBackbone):
         return model.fold()
-    if isinstance(model, BiTClassifier):
+    if isinstance(model, BiTClassifier) and not _has_own_call(model):
         return BiTClassifier(model.backbone.fold(), _copy(model.head), name=model.name)
-    if not isinstance(model, keras.Sequential) and not _is_functional(model):
+    if _has_own_call(model) or not (isinstance(model, keras.Sequential) or _is_functional(model)):
         raise ValueError(
             "`model` must be a BiTBackbone, a BiTClassifier, or a keras.Sequential or functional "
-            f"model. Received: model={model!r}. Fold the backbone in it: `backbone.fold()`."
+            f"model, without a `call` of its own. Received: model={model!r}. Fold the backbone in "
+            "it: `backbone.fold()`."
         )
     if not holds_backbone(model):
         raise ValueError(
@@ -73,6 +74,10 @@ def folded_copy(model: Any) -> Any:
 def holds_backbone(layer: Any) -> bool:
     """Whether a layer or model is a `BiTBackbone` or has one among its layers."""
     return isinstance(layer, BiTBackbone) or any(map(holds_backbone, getattr(layer, "layers", ())))
+
+
+def _has_own_call(model):
+    return isinstance(model, keras.Sequential) and type(model).call is not keras.Sequential.call
 
 
 def _is_functional(model):

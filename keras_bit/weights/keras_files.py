@@ -35,6 +35,7 @@ _AUTHORS_UNIT = [
     for array in ("group_norm/gamma", "group_norm/beta", "standardized_conv2d/kernel")
 ]
 _AUTHORS_PROJECTION = "a/proj/standardized_conv2d/kernel"
+_ROOT = "root_block/conv/vars/0"
 _NAMES = {
     r"root_block/conv/vars/0": "root_block/standardized_conv2d/kernel",
     r"(block\d/unit\d+/[abc])/conv/vars/0": r"\1/standardized_conv2d/kernel",
@@ -87,8 +88,11 @@ def _arrays_of(path, found):
     import h5py
 
     stored = {}
+    # Another layer of a larger model may hold what is called `norm`, too.
+    backbones = tuple(key.removesuffix(_ROOT) for key in found if key.endswith(_ROOT))
     for key, item in found.items():
-        if isinstance(item, h5py.Dataset) and (name := _name_of(key)):
+        name = _name_of(key) if isinstance(item, h5py.Dataset) else None
+        if name and (name.startswith("head/") or key.startswith(backbones)):
             if name in stored:
                 raise ValueError(f"it holds {name} twice: save the layer on its own")
             stored[name] = _stored_array(path, key, item)

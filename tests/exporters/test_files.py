@@ -49,6 +49,17 @@ def test_class_names_of_an_earlier_file_do_not_stay(tmp_path):
     assert not (tmp_path / "m.labels.json").exists()
 
 
+def test_class_names_of_others_stay(tmp_path):
+    write(tmp_path, m_labels="by hand")
+    new = write(tmp_path / "1", m_onnx="new")
+    assert publish(new / "m.onnx", tmp_path / "m.onnx", ONNX) is None  # nothing lay there before
+    assert (tmp_path / "m.labels.json").read_text() == "by hand"
+    (tmp_path / "m.tflite").write_text("of which these are")
+    new = write(tmp_path / "2", m_onnx="newer")
+    assert publish(new / "m.onnx", tmp_path / "m.onnx", ONNX) is None
+    assert (tmp_path / "m.labels.json").read_text() == "by hand"
+
+
 def test_a_folder_takes_the_place_of_an_earlier_one(tmp_path):
     write(tmp_path / "model", graph="old", old="x")
     (tmp_path / ".part").mkdir()

@@ -29,10 +29,21 @@ def test_a_model_is_read_off(classifier, functional):
     for activation in (keras.activations.softmax, keras.ops.softmax, keras.ops.sigmoid):
         ends = keras.Model(images, activation(make_classifier()(images)))
         assert source_of(ends).gives == "probabilities", activation
+    layer = keras.layers.Activation(keras.ops.softmax)
+    assert source_of(keras.Sequential([make_classifier(), layer])).gives == "probabilities"
     features = keras.Sequential(
         [keras.Input((None, None, 3)), keras_bit.BiTBackbone((1, 1, 1, 1), 0.125)]
     )
     assert source_of(features).gives == "features"
+
+
+def test_a_softmax_that_hides_is_noticed(images):
+    inputs = keras.Input((48, 40, 3))
+    shares = keras.layers.Softmax()(make_classifier()(inputs))
+    model = keras.Model(inputs, keras.layers.Activation("linear", name="last")(shares))
+    for probabilities in (True, False):
+        with pytest.raises(ValueError, match="'last' hides a softmax"):
+            source_of(model).predict(images, probabilities)
 
 
 def test_what_comes_before_the_backbone_decides_the_range():

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bit import BiTBackbone, BiTClassifier, ZeroInitHead, fold
+from keras_bit import BiTBackbone, BiTClassifier, GroupNorm, ZeroInitHead, fold
 from keras_bit.layers.group_norm import choose_groups
 from tests import oracle
 from tests.conftest import ON_TORCH, as_numpy
@@ -267,6 +267,36 @@ def test_frozen_parts_stay(rng, reload_model):
     assert loaded.get_config()["frozen"] == ["root_block", "block1"]
     assert len(loaded.trainable_weights) == len(backbone.trainable_weights)
     assert len(BiTBackbone(**SMALL, frozen=["group_norm"]).stages(images_of(rng))) == 6
+
+
+@pytest.mark.parametrize("argument", [{"trainable": False}, {"frozen": ["block1/unit01/a"]}])
+def test_what_the_constructor_freezes_is_not_trained(rng, reload_model, argument):
+    backbone = BiTBackbone(**SMALL, **argument)
+    model = keras.Sequential([keras.Input((40, 40, 3)), backbone, ZeroInitHead(3)])
+    before = {name: as_numpy(v).copy() for name, v in backbone.named_weights().items()}
+    train(model, images_of(rng, 3), np.eye(3, dtype="float32"))
+    for name, variable in backbone.named_weights().items():
+        moved = np.abs(as_numpy(variable) - before[name]).max() > 0
+        is_frozen = "trainable" in argument or name.startswith("block1/unit01/a/")
+        is_projection = "a/proj" in name  # which is the unit's and not the part's
+        assert moved != (is_frozen and not (is_projection and "frozen" in argument)), name
+    loaded = reload_model(model)
+    assert len(loaded.trainable_weights) == len(model.trainable_weights)
+    if "trainable" in argument:
+        backbone.trainable = True
+        assert len(model.trainable_weights) == len(model.weights)
+
+
+def test_frozen_norms_and_stages_stay_frozen(rng, reload_model):
+    backbone = BiTBackbone(**SMALL, frozen=["root_block"])
+    for layer in backbone._flatten_layers():
+        layer.trainable = layer.trainable and not isinstance(layer, GroupNorm)
+    images = keras.Input((40, 40, 3))
+    model = keras.Sequential([images, backbone, ZeroInitHead(3)])
+    assert "block1/unit01/a/group_norm" in backbone.get_config()["frozen"]
+    assert len(reload_model(model).trainable_weights) == len(model.trainable_weights)
+    parts = keras.Model(images, BiTBackbone(**SMALL, frozen=["root_block"]).stages(images)["norm"])
+    assert len(reload_model(parts).trainable_weights) == len(parts.trainable_weights)
 
 
 def test_save_and_load(rng, randomize, reload_model):

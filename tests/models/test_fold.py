@@ -113,8 +113,19 @@ class OfItsOwn(keras.Model):
         return self.backbone(images)
 
 
+class Doubled(BiTClassifier):
+    def call(self, images, training=None, mask=None):
+        return 2 * super().call(images, training=training, mask=mask)
+
+
+class DoubledSequential(keras.Sequential):
+    def call(self, images, training=None, mask=None):
+        return 2 * super().call(images, training=training, mask=mask)
+
+
 def test_refuses_what_it_cannot_fold(backbone):
-    for model in (OfItsOwn(backbone), keras.layers.Dense(1), "model"):
+    doubled = Doubled(backbone, 3), DoubledSequential([backbone, ZeroInitHead(3)])
+    for model in (OfItsOwn(backbone), *doubled, keras.layers.Dense(1), "model"):
         with pytest.raises(ValueError, match="`model` must be.*Received"):
             fold(model)
     with pytest.raises(ValueError, match="`model` must have a BiTBackbone.*dense"):
@@ -185,3 +196,22 @@ def test_kernels_are_stored_in_the_compute_dtype(randomize, images, tmp_path, po
     np.testing.assert_array_equal(as_numpy(loaded(images)), outputs)
     read = BiTClassifier.from_weights(tmp_path / "folded.keras", standardize=False)
     np.testing.assert_array_equal(as_numpy(read(images)), outputs)
+
+
+def test_is_not_trained(backbone, images):
+    model = fold(classifier(backbone))
+    assert [weight.name for weight in model.trainable_weights] == ["kernel", "bias"]  # the head's
+    before = model.backbone.get_weights()
+    model.compile(keras.optimizers.SGD(1.0), keras.losses.CategoricalCrossentropy(from_logits=True))
+    model.fit(images, np.eye(5, dtype="float32")[:2], epochs=2, verbose=0)
+    for value, array in zip(before, model.backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, value)
+
+
+def test_files_of_folded_weights(backbone, images, tmp_path):
+    folded = fold(classifier(backbone))
+    with pytest.raises(ValueError, match="standardize=False. Save it before `fold`"):
+        folded.save_npz(tmp_path / "folded.npz")
+    classifier(backbone).save_npz(tmp_path / "whole.npz")
+    with pytest.raises(ValueError, match="`standardize=False` needs kernels.*whole.npz.*`fold`"):
+        BiTClassifier.from_preset(tmp_path / "whole.npz", standardize=False)

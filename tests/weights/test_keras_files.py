@@ -50,6 +50,30 @@ def test_every_array_is_found_in_every_kind_of_model(classifier, tmp_path, make,
         np.testing.assert_array_equal(read[name], as_numpy(variable), err_msg=name)
 
 
+class Neck(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = keras.layers.LayerNormalization()
+
+    def build(self, shape):
+        self.norm.build(shape)
+
+    def call(self, x):
+        return self.norm(x)
+
+
+def test_a_norm_of_another_layer_is_skipped(classifier, tmp_path):
+    images = keras.Input((64, 64, 3))
+    keras.Sequential([images, classifier.backbone, Neck(), classifier.head]).save_weights(
+        tmp_path / "model.weights.h5"
+    )
+    read = read_keras(tmp_path / "model.weights.h5")
+    expected = classifier.backbone.named_weights() | classifier.head.named_weights()
+    for name, variable in expected.items():
+        np.testing.assert_array_equal(read[name], as_numpy(variable), err_msg=name)
+    assert len(read.shapes) == len(expected)
+
+
 @pytest.mark.parametrize("file", ["model.weights.h5", "model.keras"])
 def test_arrays_in_bfloat16(tmp_path, file):
     keras.config.set_dtype_policy("bfloat16")
