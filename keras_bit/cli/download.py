@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
     )
     add_quiet(parser, prints_result=True)
     parser.add_argument("names", metavar="NAME", nargs="+", help="see `keras-bit presets`")
+    parser.renamed["name"] = "NAME"
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -113,7 +113,8 @@ def _show(console: "Console", run: str, evaluation: "Evaluation", split: str) ->
     which = "" if split == "all" else f"{split} "
     title = f"{run} on {len(evaluation.labels):,} {which}images"
     show(console, table(title, score_rows(evaluation)), [run])
-    worst = evaluation.worst_classes()[:SHOWN_CLASSES]
+    present = [scores for scores in evaluation.worst_classes() if scores.support]
+    worst = present[:SHOWN_CLASSES]
     rows = [
         (
             scores.name,
@@ -125,7 +126,7 @@ def _show(console: "Console", run: str, evaluation: "Evaluation", split: str) ->
     ]
     show(
         console,
-        table("Worst classes" if len(worst) < len(evaluation.label_names) else "Classes", rows),
+        table("Worst classes" if len(worst) < len(present) else "Classes", rows),
     )
     for note in notes(evaluation):
         show(console, note)

@@ -4,6 +4,7 @@ Everything heavy is imported inside the command that needs it, so that `--help` 
 """
 
 import argparse
+import functools
 import importlib.util
 import io
 import os
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # File names may hold bytes that the terminal's encoding cannot show.
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = functools.partial(_show_warning, arguments.parser)
         # These speak to those who write code, not to those who run it.
         warnings.simplefilter("ignore", DeprecationWarning)
         previous = signal.signal(signal.SIGTERM, _terminate)
@@ -168,6 +169,6 @@ def _end_alone(code):
     return code
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None):
+def _show_warning(parser, message, category, filename, lineno, file=None, line=None):
     """Warnings as one readable line, in place of `warnings.showwarning`."""
-    complain(f"warning: {message}")
+    complain(f"warning: {parser.with_options(str(message))}")

@@ -38,8 +38,8 @@ def add_command(
     example: str,
     libraries: Sequence[str] = (),
     details: str = "",
-) -> argparse.ArgumentParser:
-    """Adds a command and returns its parser; `run` takes the arguments and returns the exit code.
+) -> Any:
+    """Adds a command and returns its `Parser`; `run` takes the arguments and returns the exit code.
 
     `libraries` are imported first, without their messages.
     """
@@ -183,7 +183,7 @@ def check_source(arguments: argparse.Namespace) -> None:
             f"{arguments.folder}. Give a table of images with `--csv FILE` in its place."
         )
     if arguments.folder is not None:
-        arguments.parser.other_meanings.add("path")  # of `image_folder`, not of `image_table`
+        arguments.parser.renamed["path"] = "FOLDER"  # of `image_folder`, not of `image_table`
 
 
 def source_of(arguments: argparse.Namespace) -> list[str]:
@@ -384,6 +384,7 @@ def _add_model_options(parser):
     text = "pretrained weights to start from, or a file of weights; without, those of the small "
     text += "network that comes with this package, trained on synthetic images"
     add("--preset", type=preset, metavar="NAME", help=text)
+    parser.renamed["name"] = "--preset"
     text = "start from random weights: 50, 101, 152, or units of the four blocks such as 1,1,1,1"
     add("--depth", type=depth, metavar="N", help=text)
     add("--width", type=width, metavar="X", help="the same: 1 to 4, or a fraction")

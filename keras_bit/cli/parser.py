@@ -32,7 +32,6 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, **arguments)
         self.commands: Any = None
-        self.other_meanings: set[str] = set()  # options whose argument means something else
         self.renamed: dict[str, str] = {}  # arguments of the API that another option stands for
 
     def add_subparsers(self, **arguments: Any) -> Any:
@@ -58,6 +57,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints one line and ends with code 2."""
         message = re.sub(r"^argument (\S+): must", r"`\1` must", message)
+        choice = r"^argument (\S+): invalid choice: (.+) \(choose from (.+)\)$"
+        message = re.sub(choice, r"`\1` must be one of \3. Received: \2", message)
         value = r"`\1` must have a value; one that begins with a hyphen stands after `=`."
         message = re.sub(r"^argument (\S+): expected one argument$", value, message)
         if message.startswith(_MISSING):
@@ -74,11 +75,14 @@ class Parser(argparse.ArgumentParser):
         options = {
             action.dest: next(name for name in action.option_strings if name.startswith("--"))
             for action in self._actions
-            if action.option_strings and action.dest not in self.other_meanings
+            if action.option_strings
         }
         options |= self.renamed
         message = re.sub(r"(?<=`)\w+(?=`)", lambda name: options.get(name[0], name[0]), message)
         known = "|".join(options)
+        message = re.sub(
+            rf"(?<=`)({known})=['\"](\w+)['\"](?=`)", lambda m: f"{options[m[1]]} {m[2]}", message
+        )
         return re.sub(rf"(?<= )({known})=", lambda name: f"{options[name[1]]} ", message)
 
     def _call(self) -> str:

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from keras_bit.evaluation.map_files import check_maps_folder, draw_file_maps
     from keras_bit.evaluation.saved_run import SavedRun
 
+    _refuse_tables(arguments.images)
     saved = SavedRun.open(arguments.model, "MODEL")
     maps = arguments.maps and check_maps_folder(arguments.maps)
     console = make_console(stderr=True)
@@ -85,6 +86,15 @@ def run(arguments: argparse.Namespace) -> int:
         if maps:
             write(make_console(), f"Maps: {maps}")
     return FAILED_IMAGES if failed else 0
+
+
+def _refuse_tables(images):
+    tables = [name for name in images if name.lower().endswith((".csv", ".tsv", ".parquet"))]
+    if tables:
+        raise ValueError(
+            f"`IMAGE` must be an image, a folder or a pattern. Received: {tables[0]}, a table. "
+            "`--csv` chooses how the result is printed, and takes no file."
+        )
 
 
 def _noted(

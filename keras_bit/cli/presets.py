@@ -17,7 +17,7 @@ TABLE_WIDTH = 100
 
 def add(commands: Any) -> None:
     parser = add_command(
-        commands, "presets", run, "List the released weights", "keras-bit presets r50x1"
+        commands, "presets [TEXT]", run, "List the released weights", "keras-bit presets r50x1"
     )
     parser.add_argument(
         "text", metavar="TEXT", nargs="?", default="", help="only those whose name has this in it"

@@ -45,8 +45,10 @@ def add(commands: Any) -> None:
         add(name, type=integer, default=default, metavar="N", help=f"{what} (default: {default:,})")
     text = "highest rate (default: 0.03 for every 256 images of a batch)"
     add("--learning-rate", type=number, metavar="X", help=text)
-    add("--depth", type=depth, default=(1, 1, 1, 1), metavar="N,N,N,N")
-    add("--width", type=width, default=0.5, metavar="X")
+    text = "units of the four blocks (default: 1,1,1,1)"
+    add("--depth", type=depth, default=(1, 1, 1, 1), metavar="N,N,N,N", help=text)
+    text = "factor on all numbers of channels (default: 0.5)"
+    add("--width", type=width, default=0.5, metavar="X", help=text)
     folder, text = "keras-bit-pretrain", "folder to write to (default: keras-bit-pretrain)"
     add("--output", type=path, default=folder, metavar="FOLDER", help=text)
 

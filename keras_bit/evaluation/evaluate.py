@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from keras_bit.core.warn import warn_caller
 from keras_bit.data.cache import CachedImages, cache_images
 from keras_bit.data.dataset import ImageDataset, check_dataset, class_counts
 from keras_bit.data.pipeline import check_cache_dir
-from keras_bit.evaluation.evaluation import TEMPERATURE, Evaluation
+from keras_bit.evaluation.evaluation import TEMPERATURE, THRESHOLDS, Evaluation
 from keras_bit.evaluation.report import SHOWN_MISTAKES
 from keras_bit.evaluation.results import check_results_folder, write_results
 from keras_bit.evaluation.saved_run import BATCH_SIZE
@@ -145,6 +146,7 @@ class Preparation:
         ids: list[int],
         batch_size: int,
         temperature: bool | str,
+        chose_thresholds: bool = False,
     ) -> None:
         self.messages: list[str] = []
         self.count = sum(map(len, caches))
@@ -156,6 +158,7 @@ class Preparation:
         self._ids = ids  # of the model's classes, for each of the data's
         self._batch_size = batch_size
         self._temperature = temperature
+        self._chose_thresholds = chose_thresholds  # the run, by these images
 
     @classmethod
     def of(
@@ -188,7 +191,9 @@ class Preparation:
         _check_fresh(subject, data, split, temperature)
         parts = (TRAIN, TEST) if split == ALL else (split,)
         caches = [cache_images(getattr(data, part), edge, part, cache_dir) for part in parts]
-        return cls(subject, split, caches, names, ids, batch_size, temperature)
+        of_run = split == TEST and subject.test_fingerprint == data.test.fingerprint
+        chosen = of_run and subject.outputs is not None and subject.outputs.thresholds is not None
+        return cls(subject, split, caches, names, ids, batch_size, temperature, chosen)
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yields the logits of all images, a batch at a time; the model is loaded for the first."""
@@ -208,8 +213,10 @@ class Preparation:
         rows = np.concatenate(logits)
         if self._multi_label:  # else each batch has been checked
             self._refuse_probabilities(rows)
-        known = () if outputs is None else (outputs,)
-        evaluation = Evaluation(labels, rows, self._label_names, names, *known)
+        known: dict[str, Any] = {} if outputs is None else {"outputs": outputs}
+        if self._chose_thresholds:
+            known["fitted_here"] = (THRESHOLDS,)
+        evaluation = Evaluation(labels, rows, self._label_names, names, **known)
         return self._fitted(evaluation) if self._temperature == FIT else evaluation
 
     def write(self, output: str | os.PathLike, evaluation: Evaluation) -> pathlib.Path:
@@ -332,6 +339,12 @@ def _check_fresh(subject, data, split, temperature):
             "The run was trained on these images, or on a part of them: on others its scores are "
             "lower. Its test images are those that it was not trained on."
         )
+    elif split == TEST and data.test_is_held_out and _is_split_otherwise(subject, data):
+        warn_caller(
+            "The data have as many images of each class as those that the run was trained on, and "
+            "other test images. If they are the same, copied or split with another `seed` or "
+            "`validation_split`, the run was trained on most of these: take its own two."
+        )
     elif split != TEST and _may_be_those_of(subject, data):
         warn_caller(
             "The data have as many images of each class as those that the run was trained on. If "
@@ -356,6 +369,12 @@ def default_split(subject: Subject, data: ImageDataset) -> str:
     return ALL if is_new else TEST
 
 
+def _is_split_otherwise(subject, data):
+    """Whether the test images may be some of the run's training images."""
+    others = subject.test_fingerprint not in (None, data.test.fingerprint)
+    return others and _may_be_those_of(subject, data)
+
+
 def _may_be_those_of(subject, data):
     """Whether data that the fingerprint does not tell may be those of the run nevertheless."""
     if not subject.image_counts:
@@ -366,5 +385,9 @@ def _may_be_those_of(subject, data):
 
 
 def was_trained_on(subject: Subject, data: ImageDataset) -> bool:
-    """Whether the run was trained on the training images of `data`."""
-    return subject.train_fingerprint == data.train.fingerprint
+    """Whether the run was trained on the training images of `data`, or on some of them.
+
+    A few-shot run has the test images of all.
+    """
+    same_test = data.test_is_held_out and subject.test_fingerprint == data.test.fingerprint
+    return same_test or subject.train_fingerprint == data.train.fingerprint

@@ -19,14 +19,13 @@ _LONGEST_NAME = 200  # bytes of an image's name in that of its picture; systems 
 
 
 def check_maps_folder(folder: str | os.PathLike) -> pathlib.Path:
-    """Returns the path of a new or empty folder, and makes it; raises where it is neither."""
+    """Returns the path of a new or empty folder; raises where it is neither."""
     path = check_folder_name(folder, "maps")
     if path.exists() and any(path.iterdir()):
         raise FileExistsError(
             f"`maps` must be an empty or new folder. Received: maps={folder}, which holds files. "
             "Choose another one, or empty it."
         )
-    path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -35,9 +34,10 @@ def draw_file_maps(
 ) -> Iterator["FilePrediction"]:
     """Yields predictions with the `map_file` that is drawn of their `maps`, and without these.
 
-    Files are named after the images, with a number where that is taken. `edge` is the height and
-    width of the model's images.
+    The folder is made. Files are named after the images, with a number where that is taken. `edge`
+    is the height and width of the model's images.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     for prediction in predictions:
         if prediction.maps is None:

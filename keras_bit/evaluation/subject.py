@@ -39,6 +39,7 @@ class Subject:
         outputs: What its logits mean, if known.
         folder: The folder of its run, where there is one.
         train_fingerprint: That of the images it was trained on, if known.
+        test_fingerprint: That of the validation images of its run, if known.
         image_counts: How many images of each class its run had, for training and validation
             together, if known.
         class_maps: Returns a function from such images to class activation maps, if it has any.
@@ -51,6 +52,7 @@ class Subject:
     outputs: RunOutputs | None = None
     folder: pathlib.Path | None = None
     train_fingerprint: str | None = None
+    test_fingerprint: str | None = None
     image_counts: tuple[int, ...] | None = None
     class_maps: Callable[[], MapsOf | None] = lambda: None
 
@@ -73,7 +75,6 @@ class Subject:
 
     @classmethod
     def _of_saved(cls, run):
-        fingerprint, counts = _known_data(run.folder)
         return cls(
             model=lambda: run.model,
             load=lambda: run.logits,
@@ -81,9 +82,8 @@ class Subject:
             label_names=run.label_names,
             outputs=run.outputs,
             folder=run.folder,
-            train_fingerprint=fingerprint,
-            image_counts=counts,
             class_maps=lambda: run.class_maps,
+            **_known_data(run.folder),
         )
 
     @classmethod
@@ -98,6 +98,7 @@ class Subject:
             outputs=outputs,
             folder=result.output,
             train_fingerprint=data.train_fingerprint,
+            test_fingerprint=data.test_fingerprint,
             image_counts=_image_counts(data.train_counts, data.test_counts),
             class_maps=lambda: class_map_function(result.model),
         )
@@ -134,13 +135,18 @@ class Subject:
 
 
 def _known_data(folder):
-    """The training images' fingerprint, and `image_counts`, as far as the files of a run tell."""
+    """The fingerprints and `image_counts`, as far as the files of a run tell."""
     try:
         data = read_json(folder / PLAN_FILE)["data"]
-        counts = _image_counts(data.get("train_counts", ()), data.get("test_counts", ()))
-        return data["train_fingerprint"], counts
+        return {
+            "train_fingerprint": data["train_fingerprint"],
+            "test_fingerprint": data.get("test_fingerprint"),
+            "image_counts": _image_counts(
+                data.get("train_counts", ()), data.get("test_counts", ())
+            ),
+        }
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None, None  # a model may be handed on without the plan of its run
+        return {}  # a model may be handed on without the plan of its run
 
 
 def _image_counts(train_counts, test_counts):

@@ -11,6 +11,7 @@ import keras
 from keras_bit.checkpoints.callback import Checkpoint
 from keras_bit.core.arguments import check_integer, check_positive_number
 from keras_bit.core.device import runs_on_cpu
+from keras_bit.core.file_faults import wrap_read_errors
 from keras_bit.core.files import read_json, write_json
 from keras_bit.core.keras_internals import updates_of
 from keras_bit.core.text import announce
@@ -154,9 +155,18 @@ def _claim(folder, settings):
     settings = json.loads(json.dumps(settings))
     path = folder / "settings.json"
     if not path.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(
+                "`output` must be a new or empty folder, or that of a pretraining run. Received: "
+                f"{folder}, which holds something else"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
-    elif (found := read_json(path)) != settings:
+        return
+    must, advice = "`output` must hold the settings of a run as JSON", "Choose another folder."
+    with wrap_read_errors(path, must, advice):
+        found = read_json(path)
+    if found != settings:
         raise ValueError(
             "`output` must be a new folder, or that of a run with the same settings. Received: "
             f"{folder} with {found}, not {settings}"

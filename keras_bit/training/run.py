@@ -310,8 +310,8 @@ def _check_images(checkpoint, fingerprints):
         checkpoint.check_settings()
     except ValueError as error:
         raise ValueError(
-            f"{error} Here that is `resume=False` with `overwrite`, or --no-resume --overwrite."
-            f"{_micro_batch_hint(checkpoint)}"
+            f"{error} To start again pass `resume=False` and `overwrite=True`, or --no-resume "
+            f"--overwrite.{_micro_batch_hint(checkpoint)}"
         ) from error
 
 

@@ -55,7 +55,7 @@ def check_output(
         return
     replaced = "replace the run in it"
     if interrupted and not resume:
-        held, advice = "an interrupted run", "leave `resume` at its default to resume it, or "
+        held, advice = "an interrupted run", "leave `resume` out to resume it, "
     elif (output / COMPLETE_FOLDER).is_dir() or not _others(output):
         return
     else:

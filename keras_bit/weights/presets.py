@@ -167,11 +167,10 @@ def find_preset(name: str) -> Preset:
             "`name` asks for BiT-L, pretrained on JFT-300M, which Google never released. "
             f"Received: name={name!r}. The largest released network is 'm-r152x4'."
         )
-    near = difflib.get_close_matches(spelling, table, n=1, cutoff=0.0)
-    raise ValueError(
-        f"`name` must be one of keras_bit.presets(). Received: name={name!r}. "
-        f"Did you mean {near[0]!r}?"
-    )
+    longer = sorted(filter(lambda known: known.startswith(spelling), table), key=len)
+    near = (longer if spelling else []) or difflib.get_close_matches(spelling, table, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else "`keras-bit presets` lists them, too."
+    raise ValueError(f"`name` must be one of keras_bit.presets(). Received: name={name!r}. {hint}")
 
 
 def further_places(preset: Preset) -> tuple[str, ...]:

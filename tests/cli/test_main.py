@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from keras_bit import __version__
 from keras_bit.cli import evaluate, fine_tune, presets
 from keras_bit.cli.main import main, make_parser
 from keras_bit.weights import read_weights
+from tests.image_files import encoded_image
 from tests.processes import run_python
 from tests.saved_files import RUN
 
@@ -21,7 +23,7 @@ COMMANDS = ("fine-tune", "predict", "serve", "plan", "presets", "download", "pre
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["plan", "no folder"], "`path` must be a folder that exists. Received: path=no folder"),
+        (["plan", "no folder"], "`FOLDER` must be a folder that exists. Received: FOLDER no folde"),
         (["plan", "PHOTOS", "--batch-size", "0"], "Received: --batch-size 0"),
         (["plan", "PHOTOS", "--micro-batch-size", "7"], "must divide `--batch-size`"),
         (["plan", "PHOTOS", "--validation-split", "1"], "`--validation-split`"),
@@ -35,7 +37,10 @@ COMMANDS = ("fine-tune", "predict", "serve", "plan", "presets", "download", "pre
             ["fine-tune", "PHOTOS", "--preset", "m-r50x1", "--width", "2"],
             "`--preset` is given, which decides them",
         ),
-        (["fine-tune", "no folder", "--preset", "m-r50x7"], "Did you mean 'm-r50x"),
+        (["fine-tune", "no folder", "--preset", "m-r50"], "Did you mean 'm-r50x1'"),
+        (["fine-tune", "no folder", "--preset", "m-r50x7"], "`--preset` must be one of"),
+        (["download", "nope"], "`NAME` must be one of keras_bit.presets(). Received: NAME 'nope'"),
+        (["predict", "no run", "photos.csv"], "photos.csv, a table. `--csv` chooses"),
         (["plan", "no folder", "--micro-batch-size", "7"], "must divide `--batch-size`"),
         (["plan", "no folder", "--depth", "49"], "`--depth`"),
         (["plan", "no folder", "--dtype", "float23"], "`--dtype`"),
@@ -188,3 +193,15 @@ def test_a_bug_is_not_hidden(monkeypatch, error):
     monkeypatch.setattr(presets, "run", raising(error("a bug")))
     with pytest.raises(error):
         main(["presets"])
+
+
+def test_warnings_name_the_options(tmp_path, capsys):
+    for name, index in itertools.product(("a", "b"), range(3)):
+        path = tmp_path / "photos" / name / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded_image(index, (64, 64), "JPEG"))
+    path.write_bytes(path.read_bytes()[:-40])
+    options = "--schedule-length 1 --crop-size 32 --batch-size 2".split()
+    folders = [str(tmp_path / "photos"), "--output", str(tmp_path / "run")]
+    assert main(["fine-tune", *folders, *options]) == 0
+    assert "but for `--damaged keep`" in capsys.readouterr().err

@@ -56,6 +56,8 @@ def test_the_answer_is_one_that_the_command_takes(capsys):
     "arguments, message",
     [
         ([], "`COMMAND` must be one of fine-tune, "),
+        (["export", "r", "--format", "foo"], "`--format` must be one of "),
+        (["plan", "photos", "--class-weight", "foo"], "`--class-weight` must be one of "),
         (
             ["fine-tun", "photos"],
             "`fine-tun` is no command of `keras-bit`. Did you mean `keras-bit",

@@ -129,6 +129,35 @@ def test_images_of_training_are_told(quick, run, data):
     evaluate(run, data, temperature="fit", verbose=0)
 
 
+def test_of_a_few_shot_run_the_validation_images_are_evaluated(quick, run, data):
+    plan = {"train_fingerprint": "of some", "test_fingerprint": data.test.fingerprint}
+    (run / "plan.json").write_text(json.dumps({"data": plan}))
+    assert evaluate(run, data, verbose=0).names == data.test.names
+    with pytest.warns(UserWarning, match="or on a part of them"):
+        evaluate(run, data, split="all", verbose=0)
+
+
+def test_test_images_that_may_be_those_of_training_are_told(quick, run, data):
+    plan = {"train_fingerprint": "of another split", "test_fingerprint": "the same"}
+    plan |= {"train_counts": [6] * 3, "test_counts": [2] * 3}
+    (run / "plan.json").write_text(json.dumps({"data": plan}))
+    with pytest.warns(UserWarning, match="and other test images.*trained on most of these"):
+        evaluate(run, data, split="test", verbose=0)
+
+
+def test_thresholds_that_the_run_chose_on_these_images_are_told(quick, run, data):
+    hot = keras_bit.ImageDataset.from_arrays(
+        np.zeros((6, 32, 32, 3), np.uint8), np.eye(3, dtype=int)[[0, 1, 2] * 2],
+        label_names=("blue", "green", "red"), validation_split=0.5, multi_label=True,
+    )  # fmt: skip
+    RunOutputs(True, thresholds=(0.2, 0.3, 0.4)).write(run)
+    plan = {"train_fingerprint": hot.train.fingerprint, "test_fingerprint": hot.test.fingerprint}
+    (run / "plan.json").write_text(json.dumps({"data": plan}))
+    assert evaluate(run, hot, verbose=0).fitted_here == ("thresholds",)
+    with pytest.warns(UserWarning, match="trained on these"):
+        assert evaluate(run, hot, split="all", verbose=0).fitted_here == ()
+
+
 def test_images_that_may_be_those_of_training_are_told(quick, run, data):
     plan = {"train_fingerprint": "of a copy", "train_counts": [7] * 3, "test_counts": [1] * 3}
     (run / "plan.json").write_text(json.dumps({"data": plan}))

@@ -111,6 +111,16 @@ def test_a_folder_of_another_run_is_refused(finished):
         pretrain(folder, **{**SETTINGS, "steps": 61})
 
 
+def test_a_folder_with_other_files_is_refused_untouched(tmp_path):
+    (tmp_path / "backbone.npz").write_text("precious")
+    with pytest.raises(FileExistsError, match="`output` must be a new or empty folder"):
+        pretrain(tmp_path, **SETTINGS)
+    assert (tmp_path / "backbone.npz").read_text() == "precious"
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match="`output` must hold the settings.*settings.json"):
+        pretrain(tmp_path, **SETTINGS)
+
+
 def test_the_default_learning_rate_follows_the_batch_size(finished):
     folder, _, _ = finished
     assert json.loads((folder / "settings.json").read_text())["learning_rate"] == 0.02

@@ -209,15 +209,17 @@ def test_the_network_that_was_never_released(name):
 @pytest.mark.parametrize(
     "name, meant",
     [
-        ("m-r50x2", "m-r50x"),
-        ("m_r101x1", "m-r101x1"),
-        ("BiT-M-R50x1-ILSVRC", "m-r50x1"),
-        ("s-r152x44", "s-r152x4"),
-        ("", ""),
-        (50, ""),
+        ("m-r50x2", "Did you mean 'm-r50x"),
+        ("m-r50", "Did you mean 'm-r50x1'"),
+        ("m_r101x1", "Did you mean 'm-r101x1"),
+        ("BiT-M-R50x1-ILSVRC", "Did you mean 'm-r50x1"),
+        ("s-r152x44", "Did you mean 's-r152x4"),
+        ("nope", "`keras-bit presets` lists"),
+        ("", "lists"),
+        (50, "lists"),
     ],
 )
 def test_a_near_miss_names_the_nearest(name, meant):
-    with pytest.raises(ValueError, match=f"`name` must.*Did you mean '{meant}") as error:
+    with pytest.raises(ValueError, match=f"`name` must.*{meant}") as error:
         find_preset(name)
     assert repr(name) in str(error.value)
