@@ -195,6 +195,7 @@ def test_a_bug_is_not_hidden(monkeypatch, error):
         main(["presets"])
 
 
+@pytest.mark.filterwarnings("default:.*are damaged")
 def test_warnings_name_the_options(tmp_path, capsys):
     for name, index in itertools.product(("a", "b"), range(3)):
         path = tmp_path / "photos" / name / f"{index}.jpg"
