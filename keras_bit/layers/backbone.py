@@ -10,7 +10,8 @@ from keras import ops
 
 from keras_bit.core.arguments import check_boolean, check_positive_number
 from keras_bit.core.saving import register
-from keras_bit.layers.blocks import Block, RootBlock, freeze_inside, norm_relu
+from keras_bit.layers.blocks import Block, RootBlock, norm_relu
+from keras_bit.layers.freezing import freeze, freeze_inside, frozen_paths
 from keras_bit.layers.fusion import wide_dtype
 from keras_bit.layers.image_input import (
     add_guard,
@@ -129,7 +130,7 @@ class BiTBackbone(keras.layers.Layer):
             self.blocks.append(block)
             input_channels, channels = 4 * channels, 2 * channels
         self.norm = norm_relu(input_channels, self.dtype_policy)
-        self._freeze(frozen)
+        freeze(self._parts(), frozen)
         freeze_inside(self)
 
     @classmethod
@@ -340,7 +341,7 @@ class BiTBackbone(keras.layers.Layer):
             "width": self.width,
             "value_range": self.value_range,
             "pooling": self.pooling,
-            "frozen": list(_frozen_paths(self._parts())),
+            "frozen": list(frozen_paths(self._parts())),
             "standardize": self.standardize,
             "remat": self.remat,
             "kernel_epsilon": self.kernel_epsilon,
@@ -351,17 +352,6 @@ class BiTBackbone(keras.layers.Layer):
 
     def _parts(self):
         return [self.root_block, *self.blocks, self.norm]
-
-    def _freeze(self, names):
-        layers = dict(_by_path(self._parts()))
-        if not isinstance(names, (list, tuple)) or any(name not in layers for name in names):
-            parts = sorted(part.name for part in self._parts())
-            raise ValueError(
-                f"`frozen` must be a list of names from {parts}, or of layers in them, such as "
-                f"'block1/unit01'. Received: frozen={names!r}"
-            )
-        for name in names:
-            layers[name].trainable = False
 
     def _build_if_needed(self):
         if not self.built:
@@ -397,28 +387,6 @@ class BiTBackbone(keras.layers.Layer):
             whole = self.remat and number < WHOLE_PARTS
             maps[name] = x = recomputed(part, x) if whole else part(x)
         return maps
-
-
-def _by_path(layers, prefix=""):
-    """Yields `(path, layer)` of layers and of all that they hold."""
-    for layer in layers:
-        path = f"{prefix}{layer.name}"
-        yield path, layer
-        yield from _by_path(_inner(layer), f"{path}/")
-
-
-def _frozen_paths(layers, prefix=""):
-    """Yields the paths of what is frozen, not of what lies in it."""
-    for layer in layers:
-        path = f"{prefix}{layer.name}"
-        if not layer.trainable:
-            yield path
-        else:
-            yield from _frozen_paths(_inner(layer), f"{path}/")
-
-
-def _inner(layer):
-    return layer._flatten_layers(include_self=False, recursive=False)
 
 
 def network_function(arrays: WeightArrays) -> Callable[[np.ndarray], np.ndarray]:

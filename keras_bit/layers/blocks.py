@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_bit.core.saving import register
+from keras_bit.layers.freezing import freeze_inside
 from keras_bit.layers.group_norm import GroupNorm, choose_groups
 from keras_bit.layers.recompute import recomputed
 from keras_bit.layers.standardized_conv import StandardizedConv2D
@@ -18,13 +19,6 @@ def norm_relu(channels, dtype):
     """Returns the group norm with ReLU that precedes every convolution but the first."""
     groups = choose_groups(channels)
     return GroupNorm(groups, activation="relu", dtype=dtype, name="group_norm")
-
-
-def freeze_inside(layer):
-    """Freezes the layers in one that was made with `trainable=False`, of which Keras takes none."""
-    if not layer.trainable:
-        for inner in layer._flatten_layers(include_self=False):
-            inner.trainable = False
 
 
 @register
