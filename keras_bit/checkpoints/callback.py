@@ -152,6 +152,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._is_in_step = False
         self._at_end_of_steps: Metrics | None = None
         self._random_state: list[Any] = []  # to restore where the steps that are done end
+        self._states: tuple = ()  # of callbacks, the same
 
     @property
     def initial_step(self) -> int:
@@ -187,6 +188,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._fit = fit_settings(model, self.params.get("steps"), self.callbacks)
         self._epoch = self._batch = self._batches_before = 0
         self._is_in_step, self._at_end_of_steps, self._begun_with = False, None, []
+        self._states = ()
         self._resumed = self.find()
         check_same_start(self.folder, self._resumed)
         check_epochs(self.params.get("steps"), self._accumulation, self._is_positioned)
@@ -206,7 +208,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if not skipped_steps(self._model):  # not `self.model`, which would update them
             self._batch, self._is_in_step = batch, False
-            restore_random_state(self._random_state)
+            self._restore_at_step()
             self._save_if_due()
             self._is_in_step = True
         elif self._signals.received:
@@ -217,7 +219,7 @@ class Checkpoint(keras.callbacks.Callback):
             return  # `evaluate` by itself
         # All steps of the epoch are done; validation is going to use the metrics again.
         self._finish_steps()
-        restore_random_state(self._random_state)
+        self._restore_at_step()
         self._at_end_of_steps = Metrics.of(self.model)
         self._save_in_validation()
 
@@ -300,10 +302,18 @@ class Checkpoint(keras.callbacks.Callback):
         history = self.model.history
         history.epoch = list(content["history_epochs"])
         history.history = {name: list(values) for name, values in content["history"].items()}
-        restore_states(self.callbacks, content["callbacks"], saved.arrays)
+        self._states = (content["callbacks"], saved.arrays)
+        restore_states(self.callbacks, *self._states)
         metrics = self.model.metrics_variables
         if self._batch and len(metrics) == len(arrays_of(saved, "metrics")):  # else not built yet
             assign(metrics, "metrics", saved)
+
+    def _restore_at_step(self):
+        """Restores what the steps that were skipped may have changed."""
+        restore_random_state(self._random_state)
+        if self._states:
+            restore_states(self.callbacks, *self._states)
+            self._states = ()
 
     @property
     def _batches_of_run(self):

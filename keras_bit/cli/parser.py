@@ -81,7 +81,9 @@ class Parser(argparse.ArgumentParser):
         message = re.sub(r"(?<=`)\w+(?=`)", lambda name: options.get(name[0], name[0]), message)
         known = "|".join(options)
         message = re.sub(
-            rf"(?<=`)({known})=['\"](\w+)['\"](?=`)", lambda m: f"{options[m[1]]} {m[2]}", message
+            rf"(?<=`)({known})=(?:['\"](\w+)['\"]|(\d+))(?=`)",
+            lambda found: f"{options[found[1]]} {found[2] or found[3]}",
+            message,
         )
         return re.sub(rf"(?<= )({known})=", lambda name: f"{options[name[1]]} ", message)
 

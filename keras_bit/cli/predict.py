@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _refuse_tables(images):
     tables = [name for name in images if name.lower().endswith((".csv", ".tsv", ".parquet"))]
-    if tables:
+    if len(tables) == len(images):
         raise ValueError(
             f"`IMAGE` must be an image, a folder or a pattern. Received: {tables[0]}, a table. "
             "`--csv` chooses how the result is printed, and takes no file."

@@ -11,7 +11,10 @@ import numpy as np
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite real number; True and False are none."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    try:
+        return real and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def check_integer(name: str, value: Any, minimum: int) -> int:

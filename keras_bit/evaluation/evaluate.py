@@ -342,8 +342,8 @@ def _check_fresh(subject, data, split, temperature):
     elif split == TEST and data.test_is_held_out and _is_split_otherwise(subject, data):
         warn_caller(
             "The data have as many images of each class as those that the run was trained on, and "
-            "other test images. If they are the same, copied or split with another `seed` or "
-            "`validation_split`, the run was trained on most of these: take its own two."
+            "other test images. If they are the same, copied or split in another way, the run was "
+            "trained on most of these: use the run's own `seed` and `validation_split`."
         )
     elif split != TEST and _may_be_those_of(subject, data):
         warn_caller(

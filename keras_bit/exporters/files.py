@@ -40,8 +40,8 @@ def publish(written: pathlib.Path, path: pathlib.Path, format: Format) -> pathli
 def _has_sibling(path, format):
     """Whether a file of another format may have the same file of class names."""
     stem = path.name.removesuffix(format.suffix)
-    others = {each.suffix or "/saved_model.pb" for each in FORMATS.values()} - {format.suffix}
-    return path.is_file() and any((path.parent / f"{stem}{other}").exists() for other in others)
+    others = (each.suffix or "/saved_model.pb" for each in FORMATS.values() if each != format)
+    return any((path.parent / f"{stem}{other}").exists() for other in others)
 
 
 def _replace(source, target):

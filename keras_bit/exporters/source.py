@@ -124,7 +124,7 @@ class Source:
             raise ValueError(
                 "`model_or_run` must end with its logits, or with a softmax or sigmoid. Received: "
                 f"a model whose last layer {self.model.layers[-1].name!r} hides a softmax: its "
-                "outputs are probabilities. Leave out what comes after the softmax."
+                "outputs are probabilities. End it with its logits, or with keras.layers.Softmax."
             )
         if probabilities:
             return self.outputs.probabilities(outputs)

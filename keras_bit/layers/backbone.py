@@ -30,6 +30,7 @@ from keras_bit.weights.npz import write_npz
 from keras_bit.weights.torch_files import check_portable, write_safetensors
 
 ANY_SIZE = (None, None, None, 3)
+_SMALL_EPSILON = 1e-6  # of which the largest variance of folded kernels shows nothing
 STAGES = ("stem", "block1", "block2", "block3", "block4", "norm")
 # With `remat` the first so many parts, whose activations are the largest, are recomputed as wholes:
 # of the first block not even its units' inputs are saved, and its units recompute twice.
@@ -191,7 +192,7 @@ class BiTBackbone(keras.layers.Layer):
         """
         depth, width = architecture_of(arrays)
         if kwargs.get("standardize") is False:
-            _check_folded(arrays)
+            _check_folded(arrays, kwargs.get("kernel_epsilon", arrays.epsilon))
         backbone = cls(depth, width, **{"kernel_epsilon": arrays.epsilon, **kwargs})
         arrays = arrays.without_head()
         check_fit(backbone.weight_shapes(), arrays)  # before the memory for them is allocated
@@ -405,12 +406,13 @@ def network_function(arrays: WeightArrays) -> Callable[[np.ndarray], np.ndarray]
     return outputs
 
 
-def _check_folded(arrays):
+def _check_folded(arrays, epsilon):
     """Raises where kernels that are to be used as they are were never standardized."""
     kernel = arrays["root_block/standardized_conv2d/kernel"].astype("float64")
     kernel = kernel.reshape(-1, kernel.shape[-1])
-    # Rounded to bfloat16 they have such means; variances below 1 come of `kernel_epsilon`.
-    if np.abs(kernel.mean(0)).max() > 1e-2 or not 0.9 < kernel.var(0).max() < 1.1:
+    # Such means are left in bfloat16; a large epsilon makes variances small.
+    least = 0.9 if epsilon <= _SMALL_EPSILON else 0.0
+    if np.abs(kernel.mean(0)).max() > 1e-2 or not least <= kernel.var(0).max() < 1.1:
         raise ValueError(
             "`standardize=False` needs kernels that were standardized, as `fold` leaves them. "
             f"Received: {arrays.source}, whose kernels have other means or variances. Leave it "

@@ -215,7 +215,7 @@ def _check_parts(parts):
         raise ValueError(
             "`labels` must be one-hot or soft, of shape (batch, classes): class ids cannot be "
             f"mixed. Received: labels.shape={tuple(labels.shape)}, dtype={dtype}. Use "
-            "`keras.ops.one_hot`."
+            "`keras.ops.one_hot`, or floats for labels 0 and 1 of a single output."
         )
     for name, part in zip(("labels", "sample_weight"), parts[1:], strict=False):
         _check_same_batch(images, part, name)

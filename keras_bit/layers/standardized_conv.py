@@ -148,8 +148,9 @@ class StandardizedConv2D(keras.layers.Layer):
         kernel_size: Odd integer, height and width of the kernel.
         strides: Integer, the step along height and width.
         epsilon: Positive float, added to the kernel's variance.
-        standardize: With `False` the kernel is used as it is, and stored in the compute dtype: for
-            kernels that were standardized beforehand, see `BiTBackbone.fold`.
+        standardize: With `False` the kernel is used as it is, and stored in the compute dtype
+            unless the layer is trainable: for kernels that were standardized beforehand, see
+            `BiTBackbone.fold`.
         kernel_initializer: Initializer of the kernel; Keras's default, as in the authors' TF2 code.
         kernel_regularizer: Optional regularizer of the kernel, before standardization.
         kernel_constraint: Optional constraint of the kernel, before standardization.
@@ -206,7 +207,8 @@ class StandardizedConv2D(keras.layers.Layer):
             initializer=_uninitialized if _skips_init.get() else self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
-            dtype=None if self.standardize else self.compute_dtype,
+            # Values that are rounded to bfloat16 or float16 would lose small updates.
+            dtype=None if self.standardize or self.trainable else self.compute_dtype,
             autocast=False,
         )
 

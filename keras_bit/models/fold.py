@@ -110,7 +110,8 @@ def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
 def _copy(layer):
     if not isinstance(layer, keras.Layer) or isinstance(layer, keras.layers.Lambda):
         return layer  # Without weights; the first is an operation of `keras.ops`.
-    if isinstance(layer, keras.Sequential) or _is_functional(layer):
+    is_sequential = isinstance(layer, keras.Sequential) and not _has_own_call(layer)
+    if is_sequential or _is_functional(layer):
         return _clone(layer, _copy)
     copy = type(layer).from_config(layer.get_config())
     if layer.built:

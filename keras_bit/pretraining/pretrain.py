@@ -155,7 +155,7 @@ def _claim(folder, settings):
     settings = json.loads(json.dumps(settings))
     path = folder / "settings.json"
     if not path.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
             raise FileExistsError(
                 "`output` must be a new or empty folder, or that of a pretraining run. Received: "
                 f"{folder}, which holds something else"

@@ -321,7 +321,7 @@ def _micro_batch_hint(checkpoint):
     before, now = (rule["micro_batch_size"] for rule in rules)
     if before == now:
         return ""
-    return f" Or, where it was found by itself, give it `micro_batch_size={before}`."
+    return f' Where "auto" chose another size than then, pass `micro_batch_size={before}`.'
 
 
 def _evaluate(data, model, splits, pipelines):

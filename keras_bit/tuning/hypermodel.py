@@ -294,7 +294,7 @@ class HyperBiT(keras_tuner.HyperModel):
             self._runs[_key(hp)] += 1
             try:
                 return self.last_run.train(model)
-            except (KeyboardInterrupt, SystemExit):  # the same call resumes it
+            except (KeyboardInterrupt, SystemExit, OSError):  # the same call resumes it
                 self._runs[_key(hp)] -= 1
                 raise
 
@@ -321,6 +321,7 @@ class HyperBiT(keras_tuner.HyperModel):
 
         Raises:
             keras_tuner.errors.FailedTrialError: As a trial.
+            keras_tuner.errors.FatalRuntimeError: Of an OSError, such as that of a full disk.
         """
         folder.mkdir(parents=True, exist_ok=True)
         best = BestEpoch(objective, folder / "best.weights.h5")

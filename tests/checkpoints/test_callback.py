@@ -234,9 +234,12 @@ def test_within_an_accumulation_nothing_is_saved(tmp_path, monkeypatch):
 
 def test_a_counter_with_the_name_of_an_argument_is_restored(tmp_path):
     class Decay(keras.callbacks.Callback):
-        def __init__(self, weight=1.0):
+        def __init__(self, weight=1.0, batches=0):
             super().__init__()
-            self.weight, self.seen = weight, []
+            self.weight, self.batches, self.seen = weight, batches, []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.batches += 1  # of steps that are skipped, too
 
         def on_epoch_end(self, epoch, logs=None):
             self.weight /= 2
@@ -248,6 +251,7 @@ def test_a_counter_with_the_name_of_an_argument_is_restored(tmp_path):
         train(tmp_path / "other", Interrupt(22), callbacks=[first])
     train(tmp_path / "other", callbacks=[resumed])
     assert first.seen + resumed.seen == whole.seen
+    assert resumed.batches == whole.batches == 43
 
 
 @pytest.mark.slow

@@ -60,6 +60,19 @@ def test_class_names_of_others_stay(tmp_path):
     assert (tmp_path / "m.labels.json").read_text() == "by hand"
 
 
+def test_class_names_beside_a_folder_may_be_of_a_file(tmp_path):
+    write(tmp_path / "m", graph="old")
+    write(tmp_path, m_onnx="of which these are", m_labels="names")
+    (tmp_path / ".part").mkdir()
+    new = write(tmp_path / ".part" / "m", graph="new")
+    assert publish(new, tmp_path / "m", SAVED_MODEL) is None
+    assert (tmp_path / "m.labels.json").read_text() == "names"
+    (tmp_path / "m.onnx").unlink()
+    (tmp_path / ".later").mkdir()
+    publish(write(tmp_path / ".later" / "m", graph="newer"), tmp_path / "m", SAVED_MODEL)
+    assert not (tmp_path / "m.labels.json").exists()
+
+
 def test_a_folder_takes_the_place_of_an_earlier_one(tmp_path):
     write(tmp_path / "model", graph="old", old="x")
     (tmp_path / ".part").mkdir()

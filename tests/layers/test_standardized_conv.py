@@ -130,3 +130,15 @@ def test_refuses_what_are_no_maps(shape):
 def test_refuses_even_kernels():
     with pytest.raises(ValueError, match="`kernel_size` must be odd"):
         StandardizedConv2D(4, 2)
+
+
+def test_trainable_kernels_stay_in_float32():
+    for standardize, trainable, dtype in (
+        (False, True, "float32"),
+        (False, False, "bfloat16"),
+        (True, False, "float32"),
+    ):
+        options = {"standardize": standardize, "trainable": trainable, "dtype": "mixed_bfloat16"}
+        layer = StandardizedConv2D(2, 1, **options)
+        layer.build((None, 4, 4, 3))
+        assert layer.kernel.dtype == dtype

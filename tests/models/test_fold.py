@@ -45,6 +45,18 @@ def classifier(backbone):
     return BiTClassifier(backbone, 5)
 
 
+@keras.saving.register_keras_serializable("tests")
+class DoubledSequential(keras.Sequential):
+    def call(self, images, training=None, mask=None):
+        return 2 * super().call(images, training=training, mask=mask)
+
+
+def doubled_after(backbone):
+    return keras.Sequential(
+        [keras.Input((40, 40, 3)), backbone, DoubledSequential([keras.layers.Dense(3)])]
+    )
+
+
 def backbones_of(model):
     """All backbones of a model, also of models inside it."""
     found = []
@@ -57,7 +69,7 @@ def backbones_of(model):
 
 
 @pytest.mark.parametrize(
-    "make", [sequential, sequential_with_input, functional, nested, classifier]
+    "make", [sequential, sequential_with_input, functional, nested, classifier, doubled_after]
 )
 def test_gives_the_same_outputs(backbone, images, randomize, reload_model, make):
     model = make(backbone)
@@ -118,13 +130,9 @@ class Doubled(BiTClassifier):
         return 2 * super().call(images, training=training, mask=mask)
 
 
-class DoubledSequential(keras.Sequential):
-    def call(self, images, training=None, mask=None):
-        return 2 * super().call(images, training=training, mask=mask)
-
-
 def test_refuses_what_it_cannot_fold(backbone):
     doubled = Doubled(backbone, 3), DoubledSequential([backbone, ZeroInitHead(3)])
+    assert isinstance(fold(doubled_after(backbone)).layers[-1], DoubledSequential)
     for model in (OfItsOwn(backbone), *doubled, keras.layers.Dense(1), "model"):
         with pytest.raises(ValueError, match="`model` must be.*Received"):
             fold(model)
@@ -215,3 +223,7 @@ def test_files_of_folded_weights(backbone, images, tmp_path):
     classifier(backbone).save_npz(tmp_path / "whole.npz")
     with pytest.raises(ValueError, match="`standardize=False` needs kernels.*whole.npz.*`fold`"):
         BiTClassifier.from_preset(tmp_path / "whole.npz", standardize=False)
+    other = BiTClassifier(BiTBackbone((1, 1, 1, 1), 1 / 16, kernel_epsilon=0.5), 5)
+    fold(other).save(tmp_path / "other.keras")  # with variances far below 1
+    read = BiTClassifier.from_preset(tmp_path / "other.keras", standardize=False)
+    np.testing.assert_array_equal(as_numpy(read(images)), as_numpy(fold(other)(images)))

@@ -35,7 +35,7 @@ def image_folder(
     """An `ImageDataset` over a folder of photographs, which are named by their paths.
 
     The folder holds one folder of images for each class, or a `train` (or `training`) and a `test`
-    folder (or `testing`, `validation`, `valid`, `val`) of such class folders. Class `i` is the
+    folder (or `validation`, `valid`, `val`, `testing`) of such class folders. Class `i` is the
     `i`-th class folder by name. Images may lie in folders within a class folder. JPEG, PNG, BMP,
     GIF, WebP and TIFF files are recognized by their content. Only their headers are read here;
     pixels are read by `map`, which finds the files that are broken behind the header.

@@ -74,7 +74,8 @@ def hugging_face_images(
             integers as strings.
         train_split: Split of a `DatasetDict` to train on. Default: `"train"`.
         test_split: Split of a `DatasetDict` to test on. Default: the first that there is of
-            `"test"`, `"validation"`, `"valid"` and `"val"`, else a part of the training split.
+            `"test"`, `"validation"`, `"valid"`, `"val"` and `"testing"`, else a part of the
+            training split.
         cache_dir: Folder for streamed data, of one data set: what is in it is taken instead of
             streaming again, and where writing has been interrupted, it resumes. A stream that is
             shuffled needs a seed: it must give the same rows again. Streams that differ in nothing

@@ -13,7 +13,7 @@ from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import ImageDataset, Split, median_size
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "validation", "valid", "val")
+TEST_NAMES = ("test", "validation", "valid", "val", "testing")
 _NAMED_IN_WARNING = 3
 
 

@@ -66,7 +66,7 @@ def tfds_images(
         validation_split: As for `image_folder`.
         train_split: Split to train on, such as `"train[:80%]"`. Default: `"train"`.
         test_split: Split to test on. Default: the first that there is of `"test"`,
-            `"validation"`, `"valid"` and `"val"`, else a part of the training split.
+            `"validation"`, `"valid"`, `"val"` and `"testing"`, else a part of the training split.
         min_edge, examples_per_class, seed, damaged: As for `image_folder`.
         data_dir: Folder of the prepared data sets. Default: TFDS's own.
         download: Whether to download and prepare a data set that is not on this machine.
