@@ -325,6 +325,7 @@ def test_a_result_of_fine_tune(data, run):
             data=types.SimpleNamespace(
                 label_names=saved.label_names,
                 train_fingerprint="another",
+                test_fingerprint="another",
                 train_counts=(9, 9, 9),
                 test_counts=(1, 1, 1),
             )
