@@ -250,7 +250,8 @@ def test_a_counter_with_the_name_of_an_argument_is_restored(tmp_path):
     with pytest.raises(Interrupted):
         train(tmp_path / "other", Interrupt(22), callbacks=[first])
     train(tmp_path / "other", callbacks=[resumed])
-    assert first.seen + resumed.seen == whole.seen
+    assert first.seen == whole.seen[: len(first.seen)] != []
+    assert resumed.seen == whole.seen[-len(resumed.seen) :]  # from the last save on
     assert resumed.batches == whole.batches == 43
 
 
