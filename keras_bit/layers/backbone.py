@@ -74,8 +74,8 @@ class BiTBackbone(keras.layers.Layer):
     Call arguments:
         images: Tensor (batch, height, width, 3), float of any precision, or of an integer dtype
             with `value_range=(0, 255)`. Any size from 32x32 up. Under mixed precision begin a
-            `keras.Sequential` with `keras.Input((None, None, 3))`: it casts images to the compute
-            dtype else, before they are rescaled.
+            `keras.Sequential` with `keras.Input((None, None, 3))`: without it, Keras casts images
+            to the compute dtype before they are rescaled.
 
     Output shape: (batch, 2048 * width), or (batch, height / 32, width / 32, 2048 * width), rounded
     up, with `pooling=None`; in the compute dtype.
