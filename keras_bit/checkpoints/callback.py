@@ -397,7 +397,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _stop(self):
         """Ends the program as the signal asked, when the checkpoint lies on the disk.
 
-        Training goes on where the program has a handler of its own, which returns.
+        Training continues where the program has a handler of its own, which returns.
         """
         signals, update = self._signals, updates_of(self._updated_optimizer())
         is_skipping = skipped_steps(self.model) > 0
