@@ -14,6 +14,9 @@ from keras_bit.core.device import runs_on_cpu
 # Compiling a function takes about 0.15 s, which smaller feature maps do not win back.
 MIN_VALUES = 2**16
 MAX_CHUNK_SIZE = 8
+# So few rows XLA on a CPU sums in one scalar loop with what computes their values; more are summed
+# in a loop of their own, and fewer are unrolled.
+SLOW_ROWS = range(9, 33)
 MAX_COMPLEX_CHANNELS = 512  # with more, XLA on a CPU generates scalar code again
 
 
@@ -128,7 +131,9 @@ def _chunk_size(x):
     """
     if not _is_large(x) or _is_eager(x) or _is_exported() or not runs_on_cpu():
         return 1
-    return next(size for size in range(MAX_CHUNK_SIZE, 0, -1) if x.shape[1] % size == 0)
+    rows = x.shape[1]
+    sizes = (size for size in range(MAX_CHUNK_SIZE, 0, -1) if rows % size == 0)
+    return next((size for size in sizes if rows // size not in SLOW_ROWS), 1)
 
 
 def _is_eager(x):
