@@ -9,6 +9,7 @@
   variables of metrics and optimizers within the first step, which TensorFlow then traces twice,
   and which is too late to restore them.
 - `Optimizer._iterations`: counts steps where `iterations` counts updates.
+- `Optimizer.apply`: its graph in TensorFlow counts a step that finds no more data as well.
 - `LossScaleOptimizer.inner_optimizer`: the optimizer that counts updates under mixed_float16.
 - `Optimizer._learning_rate`: the schedule itself; `learning_rate` is only its current value.
 """
@@ -34,6 +35,26 @@ def updates_of(optimizer: Any) -> int:
 def accumulation_steps(optimizer: Any) -> int:
     """Returns how many steps of `fit` make an update of an optimizer."""
     return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+
+
+def count_steps_with_data(optimizer: Any) -> None:
+    """Makes an optimizer count a step when it has gradients, and not one that finds no more data.
+
+    TensorFlow's graph would count it at once, beside reading the data.
+    """
+    if keras.backend.backend() != "tensorflow" or "apply" in vars(optimizer):
+        return
+    import tensorflow as tf
+
+    apply = optimizer.apply
+
+    def apply_with_data(grads, trainable_variables=None):
+        grads = list(grads)
+        # The last is that of the head, which is there first: no update waits for it.
+        with tf.control_dependencies([grad for grad in grads[-1:] if grad is not None]):
+            return apply(grads, trainable_variables)
+
+    optimizer.apply = apply_with_data
 
 
 def learning_rate_schedule(optimizer: Any) -> Any:
@@ -146,20 +167,26 @@ def build_optimizer(model: Any) -> None:
 def build_metrics(model: Any, batch: Any) -> None:
     """Creates the variables of a model's metrics without calling it, if it has one output.
 
-    With several outputs nothing is done.
+    With several outputs nothing is done, nor where a subclass has steps or metrics of its own:
+    these may be called with other labels than those of the data.
 
     Args:
         model: A compiled `keras.Model`.
         batch: What `fit` gets of the data, as tensors or as `tf.TensorSpec`s.
     """
-    if has_metrics(model):
-        return
     outputs = getattr(model, "outputs", None) or []
+    if has_metrics(model) or len(outputs) != 1 or not _has_steps_of_keras(model):
+        return
     _, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    if len(outputs) != 1 or not hasattr(labels, "shape"):
+    if not hasattr(labels, "shape"):
         return
     labels, outputs = (keras.KerasTensor(x.shape, x.dtype) for x in (labels, outputs[0]))
     model._compile_metrics.build(labels, outputs)
+
+
+def _has_steps_of_keras(model):
+    names = ("train_step", "compute_metrics")
+    return all(getattr(type(model), name) is getattr(keras.Model, name) for name in names)
 
 
 def has_metrics(model: Any) -> bool:

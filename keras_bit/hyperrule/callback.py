@@ -12,6 +12,7 @@ from keras_bit.core.keras_internals import (
     TrainFunctions,
     accumulation_steps,
     build_optimizer,
+    count_steps_with_data,
     inner_optimizer,
     learning_rate_schedule,
     skipped_steps,
@@ -70,7 +71,8 @@ def fit_hyperrule(
             after a validation whose loss is.
 
     Warns when the compiled optimizer does not follow the rule's schedule, when its accumulation is
-    not the rule's, and when the schedule had ended before the first step.
+    not the rule's, when the schedule had ended before the first step, and when an epoch without a
+    batch ends training, as after the end of a generator.
     """
     return HyperRuleCallback(rule, steps_per_epoch, callbacks)
 
@@ -104,6 +106,7 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._first_update = 0
         self._is_ending = False
         self._is_first_epoch = True
+        self._empty_epochs = 0
 
     def keys(self) -> tuple[str, ...]:
         """The arguments that `**` hands to `fit`."""
@@ -138,8 +141,9 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._optimizer = inner_optimizer(self.model)
         self._accumulation = accumulation_steps(self._optimizer)
         build_optimizer(self.model)
+        count_steps_with_data(self._optimizer)
         self._functions = TrainFunctions(self.model)
-        self._is_first_epoch = True
+        self._is_first_epoch, self._empty_epochs = True, 0
         strategy = getattr(self.model, "distribute_strategy", None)
         if strategy is not None:
             refuse_accumulation(self._accumulation, strategy.num_replicas_in_sync)
@@ -162,6 +166,7 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._remaining_steps = self._remaining_updates() * self._accumulation + skipped
         self._first_update = self.rule.schedule_length - self._remaining_steps // self._accumulation
         self._is_ending = False
+        self._empty_epochs += 1
         if self._is_first_epoch:
             self._check_duration(epoch)
             self._is_first_epoch = False
@@ -178,6 +183,7 @@ class HyperRuleCallback(keras.callbacks.Callback):
         self._functions.use(steps)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._empty_epochs = 0
         self._check_losses(logs, self._first_update + math.ceil((batch + 1) / self._accumulation))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -187,6 +193,8 @@ class HyperRuleCallback(keras.callbacks.Callback):
             logs["learning_rate"] = float(keras.ops.cast(self._optimizer.learning_rate, "float32"))
         if remaining <= 0:
             self.model.stop_training = True
+        elif self._empty_epochs > 1:  # after one Keras begins with the data again
+            self._end_without_data(epoch, remaining)
         elif self._is_ending:
             # Data ran out, or float16 gradients overflowed and an update was skipped.
             self.model.stop_training = False
@@ -199,6 +207,15 @@ class HyperRuleCallback(keras.callbacks.Callback):
                 f"Training ended {missing} updates before the end of the schedule. Raise `epochs`, "
                 "or use `fit(..., **fit_hyperrule(rule))`."
             )
+
+    def _end_without_data(self, epoch, remaining):
+        """Ends training where as many epochs without a step would follow as updates are left."""
+        self.model.stop_training = True
+        warn_caller(
+            f"Training ended {remaining} updates before the end of the schedule: epoch {epoch + 1} "
+            "found no batch. Give data that can be read again, such as a keras.utils.PyDataset, or "
+            "a tf.data.Dataset with `repeat()`, and at least one batch of it."
+        )
 
     def _check_losses(self, logs, update):
         """Raises where a loss is not finite."""

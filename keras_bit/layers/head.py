@@ -7,6 +7,8 @@ import keras
 from keras_bit.core.arguments import check_integer, check_seed, is_number
 from keras_bit.core.saving import register
 
+_FIXED = ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer")
+
 
 @register
 class ZeroInitHead(keras.layers.Dense):
@@ -38,7 +40,8 @@ class ZeroInitHead(keras.layers.Dense):
 
     Raises:
         ValueError: If `num_classes` is not a positive integer, `dropout` is outside of [0, 1),
-            `seed` is no seed, or `dtype` is not a 32-bit or 64-bit float.
+            `seed` is no seed, or `dtype` is not a 32-bit or 64-bit float; if an `activation` or
+            another argument of `keras.layers.Dense` is given that the head leaves no choice of.
 
     Example:
 
@@ -59,6 +62,12 @@ class ZeroInitHead(keras.layers.Dense):
         dtype: Any = "float32",
         **kwargs: Any,
     ) -> None:
+        if fixed := [name for name in _FIXED if name in kwargs]:
+            raise ValueError(
+                f"`{fixed[0]}` of a ZeroInitHead cannot be chosen: it gives logits, from a kernel "
+                f"and a bias that begin with zeros. Received: {fixed[0]}={kwargs[fixed[0]]!r}. "
+                "Compile with a loss of `from_logits=True`, or add a layer behind the head."
+            )
         super().__init__(
             units=check_integer("num_classes", num_classes, minimum=1),
             kernel_initializer="zeros",
@@ -96,7 +105,7 @@ class ZeroInitHead(keras.layers.Dense):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        for fixed in ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer"):
+        for fixed in _FIXED:
             del config[fixed]
         return {
             **config,

@@ -302,6 +302,77 @@ def test_the_first_step_is_traced_once(loss, labels, metrics, accumulation):
         np.testing.assert_allclose(histories[0][name], values, rtol=1e-6)
 
 
+class OneHotInside(keras.Sequential):
+    """Takes class ids with a number beside them, which Keras's own steps do not understand."""
+
+    def train_step(self, data):
+        images, ids, weight, _ = data
+        return super().train_step((images, keras.ops.one_hot(ids, 4), weight))
+
+
+@pytest.mark.tensorflow
+def test_models_with_a_step_of_their_own_are_left_to_keras():
+    import tensorflow as tf
+
+    ids = np.arange(32) % 4  # as many classes as images in a batch, where ids would pass for labels
+    data = tf.data.Dataset.from_tensor_slices((X[:32], ids, np.ones(32), ids)).batch(4)
+    rule, accuracies = rule_of(BATCHES), []
+    for arguments in (fit_hyperrule(rule, steps_per_epoch=8), {"epochs": 2}):
+        keras.utils.set_random_seed(0)
+        model = OneHotInside([keras.Input((3,)), keras.layers.Dense(4)])
+        model.compile(rule.optimizer(), "mse", metrics=["accuracy"])
+        accuracies.append(model.fit(data, verbose=0, **arguments).history["accuracy"][0])
+    assert accuracies[0] == accuracies[1]
+
+
+class Bias(keras.layers.Layer):
+    def build(self, _):
+        self.bias = self.add_weight(shape=(), initializer="zeros")
+
+    def call(self, x):
+        return 0 * x + self.bias
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize("steps_per_epoch", [5, BATCHES, 60])
+def test_steps_that_find_no_more_data_are_not_counted(steps_per_epoch, steps_per_execution):
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((3,)), Bias()])
+    model.compile(
+        keras.optimizers.SGD(1.0),
+        loss=lambda labels, outputs: keras.ops.mean(outputs, -1),  # its gradient is 1
+        steps_per_execution=steps_per_execution,
+    )
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4).filter(lambda x, y: True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*ran out of data")
+        warnings.filterwarnings("ignore", message=".*does not follow")
+        model.fit(data, verbose=0, **fit_hyperrule(rule_of(60), steps_per_epoch))
+    assert int(model.optimizer.iterations) == 60
+    assert float(model.layers[0].bias.numpy()) == -60
+
+
+@pytest.mark.tensorflow
+def test_an_epoch_without_data_ends_training():
+    import tensorflow as tf
+
+    pairs = ((X[:4], Y[:4]) for _ in range(10))
+    once = tf.data.Dataset.from_generator(
+        lambda: pairs, output_signature=(tf.TensorSpec((4, 3)), tf.TensorSpec((4, 2)))
+    )
+    none = tf.data.Dataset.from_tensor_slices((X, Y)).batch(64, drop_remainder=True)
+    for data, epochs, updates in ((once, 4, 10), (none, 2, 0)):
+        model = model_of(rule := rule_of(60))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            history = model.fit(data, validation_data=(X, Y), verbose=0, **fit_hyperrule(rule))
+        assert len(history.epoch) == epochs and int(model.optimizer.iterations) == updates
+        expected = f"{60 - updates} updates before the end of the schedule: epoch {epochs} found no"
+        assert any(expected in str(warning.message) for warning in caught)
+
+
 @pytest.mark.tensorflow
 def test_models_of_several_outputs_are_left_to_keras():
     inputs = keras.Input((3,))
