@@ -70,6 +70,8 @@ class MixUp(SeededLayer):
     def call(
         self, images: Any, labels: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
+        if isinstance(images, dict):
+            _check_alone(images, labels, sample_weight)
         if _has_weight(images):
             _check_one_replica()
             return _mix_with_reversed(images["images"], images["weight"][:, None, None, None])
@@ -182,6 +184,15 @@ def _jax_beta(alpha, seed):
     return jax.random.beta(ops.cast(seed, "uint32"), alpha, alpha, (), "float32")
 
 
+def _check_alone(images, labels, sample_weight):
+    if labels is not None or sample_weight is not None:
+        raise ValueError(
+            "`labels` and `sample_weight` must be in a dict that is given to MixUp, not beside it. "
+            f"Received: keys {sorted(images)}, and another argument. Where a model has several "
+            "inputs, mix each with `MixUp.mix` and one weight."
+        )
+
+
 def _split_dict(data):
     keys = [key for key in ("images", "labels", "sample_weight") if data.get(key) is not None]
     if set(data) - {"sample_weight"} != set(keys) - {"sample_weight"} or "images" not in keys:
@@ -199,7 +210,7 @@ def _check_parts(parts):
             f"Received: {len(parts)} tensors. Pass `(images, labels)`."
         )
     images, labels = parts[:2]
-    if _rank(images) not in (None, 4):
+    if _rank(images) != 4:
         raise ValueError(
             "`images` must be a batch of shape (batch, height, width, channels). "
             f"Received: images.shape={tuple(images.shape)}. Call MixUp after `batch`."
@@ -210,7 +221,7 @@ def _check_parts(parts):
             f"Received: a {type(labels).__name__}. Mix with one of several sets of labels, or use "
             "`MixUp.mix` on each with one weight."
         )
-    if _rank(labels) not in (None, 2) or _is_column_of_ids(labels):
+    if _rank(labels) != 2 or _is_column_of_ids(labels):
         dtype = keras.backend.standardize_dtype(labels.dtype)
         raise ValueError(
             "`labels` must be one-hot or soft, of shape (batch, classes): class ids cannot be "
@@ -228,8 +239,6 @@ def _is_column_of_ids(labels):
 
 
 def _check_same_batch(images, part, name):
-    if _rank(images) is None or _rank(part) is None:
-        return
     sizes = images.shape[0], part.shape[0]
     if None not in sizes and sizes[0] != sizes[1]:
         raise ValueError(

@@ -141,5 +141,8 @@ def test_refuses_bad_arguments():
     for bad in (0, -1, 2.5, "10", None, True):
         with pytest.raises(ValueError, match="`num_classes`.*Received"):
             ZeroInitHead(bad)
+    for name, value in (("activation", "softmax"), ("use_bias", False), ("units", 3)):
+        with pytest.raises(ValueError, match=f"`{name}` of a ZeroInitHead cannot be.*from_logits"):
+            ZeroInitHead(3, **{name: value})
     with pytest.raises(ValueError, match="`dtype` must be float32"):
         ZeroInitHead(3, dtype="mixed_bfloat16")

@@ -213,6 +213,20 @@ def test_refuses_ragged_batches_in_tf_data(rng):
         list(dataset.map(MixUp(0.4)))
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("labels", [np.arange(6), LABELS])
+def test_refuses_unknown_shapes(rng, labels):
+    import tensorflow as tf
+
+    def load(index):
+        return tf.py_function(lambda i: (images[int(i)], labels[int(i)]), [index], dtypes)
+
+    images, dtypes = images_of(rng), ("float32", labels.dtype)
+    dataset = tf.data.Dataset.range(6).map(load).batch(6)
+    with pytest.raises(ValueError, match="(?s)known number of dimensions.*set_shape"):
+        dataset.map(MixUp(0.4))
+
+
 @pytest.mark.parametrize("alpha", [0, -0.1, float("nan"), float("inf"), "0.1", None])
 def test_refuses_bad_alpha(alpha):
     with pytest.raises(ValueError, match="`alpha` must be a positive.*Received"):
@@ -239,3 +253,6 @@ def test_refuses_what_cannot_be_mixed(rng):
         MixUp()(images)
     with pytest.raises(ValueError, match="must hold `images`"):
         MixUp()({"images": images, "labels": LABELS, "boxes": LABELS})
+    for dictionary in ({"images": images, "labels": LABELS}, {"images": images, "weight": LABELS}):
+        with pytest.raises(ValueError, match="(?s)must be in a dict.*not beside it.*MixUp.mix"):
+            MixUp()(dictionary, np.ones(6))
