@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 where `predict` could not read an image, 2 for an error, 130 after an
         interruption, 143 after SIGTERM, 141 where nobody reads the output any more.
     """
+    _open_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(argv, argparse.Namespace(argv=argv))
     for stream in (sys.stdout, sys.stderr):
@@ -107,6 +108,17 @@ def make_parser() -> Parser:
     for command in COMMANDS:
         command.add(commands)
     return parser
+
+
+def _open_streams():
+    """Leads output nowhere that the shell has closed, as with `>&-`."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest number that is free.
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def _import_quietly(libraries):

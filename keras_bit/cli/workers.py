@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_bit.cli.console import complain
 from keras_bit.cli.parser import FAILED
+from keras_bit.core.child_process import import_environment
 
 CHIEF_VARIABLE = "KERAS_BIT_CHIEF"  # a worker's: the number of the process that started it
 MOST_STARTS = 3
@@ -199,7 +200,7 @@ def _environment(index, count, gpus):
     chosen = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if len(gpus) > 1 else {}
     return {
         **dict.fromkeys(THREAD_VARIABLES, threads),
-        **os.environ,
+        **import_environment(),
         **chosen,
         "KERASTUNER_TUNER_ID": f"worker{index}",
         "KERASTUNER_ORACLE_IP": "127.0.0.1",

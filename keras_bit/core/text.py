@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Iterable, Sequence
 
+_WHERE = ("Graph execution error:", "Detected at node", 'File "', "<stack traces unavailable>")
+
 
 def table(title: str, rows: Iterable[Sequence[object]]) -> str:
     """Returns a title and, below it, rows of name, value and remark, in columns."""
@@ -33,6 +35,18 @@ def list_some(items: Sequence[str], most: int, separator: str = ", ") -> str:
     """
     more = len(items) - most
     return separator.join(items[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def first_line(message: str) -> str:
+    """Returns the first line of an error's message that says what has happened.
+
+    TensorFlow says first where, in many lines.
+
+    >>> first_line("Graph execution error:\\n\\nDetected at node x defined at\\n\\nNo such class.")
+    'No such class.'
+    """
+    lines = (line.strip() for line in message.splitlines())
+    return next((line for line in lines if line and not line.startswith(_WHERE)), "")
 
 
 def announce(message: str, verbose: bool | int | str = True) -> None:

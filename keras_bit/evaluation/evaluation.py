@@ -190,6 +190,7 @@ class Evaluation:
         with warnings.catch_warnings():
             # It warns of predicted classes without images, which count for nothing here.
             warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+            warnings.filterwarnings("ignore", message="A single label was found")
             balanced = metrics.balanced_accuracy_score(self.labels, self.predictions)
         return {
             "loss": metrics.log_loss(self.labels, self.probabilities, labels=classes),

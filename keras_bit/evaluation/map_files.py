@@ -55,7 +55,9 @@ def draw_file_maps(
 
 def _unused_name(name: str, taken: set[str]) -> str:
     """A name that is not taken, not even on systems for which case does not count."""
-    stem = os.fsencode(name)[:_LONGEST_NAME].decode("utf-8", "replace")
+    stem = name
+    while len(os.fsencode(stem)) > _LONGEST_NAME:
+        stem = stem[:-1]
     numbered = (f"{stem}-{number}.png" for number in itertools.count(2))
     names = itertools.chain((f"{stem}.png",), numbered)
     unused = next(each for each in names if each.casefold() not in taken)

@@ -105,6 +105,13 @@ class Subject:
 
     @classmethod
     def _of_model(cls, model):
+        outputs: Any = getattr(model, "output_shape", None)
+        if outputs is not None and not (isinstance(outputs, tuple) and len(outputs) == 2):
+            raise ValueError(
+                "`model_or_run` must have one output, of shape (batch, classes). Received: a model "
+                f"with output shape {outputs}. Of several take one: "
+                "`keras.Model(model.input, model.outputs[0])`."
+            )
         shape: Any = getattr(model, "input_shape", None)
         square = isinstance(shape, tuple) and len(shape) == 4 and shape[1] == shape[2]
         edge = shape[1] if square else None

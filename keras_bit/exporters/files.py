@@ -20,6 +20,12 @@ def checked_path(path: str | os.PathLike, format: Format) -> pathlib.Path:
             )
     elif path.exists() and not format.suffix:
         raise FileExistsError(f"`path` must name a folder. Received: path={path}, a file")
+    weights = path.with_suffix(format.weights_suffix)
+    if format.weights_suffix and weights.exists() and not path.exists():
+        raise FileExistsError(
+            f"`path` must leave other files alone. Received: path={path}, whose weights would "
+            f"replace {weights.name} beside it. Choose another name, or remove that file."
+        )
     return path
 
 

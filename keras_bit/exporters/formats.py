@@ -23,6 +23,7 @@ class Format:
         packages: What must be installed, and how the extra is called that brings it.
         is_limited: Whether a file holds less than 2 GB.
         quantizers: What must be installed to quantize.
+        weights_suffix: Of the file of the weights beside it, if there is one.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Format:
     extra: str = ""
     is_limited: bool = False
     quantizers: tuple[str, ...] = ()
+    weights_suffix: str = ""
 
     def check_quantize(self, quantize: str | None) -> None:
         """Raises where the format has no such quantization."""
@@ -76,6 +78,6 @@ FORMATS = {
         Format("tf_saved_model", ""),
         Format("litert", ".tflite", (DYNAMIC, INT8), ("ai_edge_litert",), "litert", True),
         Format("onnx", ".onnx", (DYNAMIC, INT8), ("onnxruntime", "tf2onnx"), "onnx", True),
-        Format("openvino", ".xml", (INT8,), ("openvino",), "openvino", quantizers=("nncf",)),
+        Format("openvino", ".xml", (INT8,), ("openvino",), "openvino", False, ("nncf",), ".bin"),
     )
 }

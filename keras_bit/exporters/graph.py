@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from keras_bit.core.child_process import import_environment
 from keras_bit.exporters.contents import INPUT_NAME
 from keras_bit.exporters.result import ExportError
 from keras_bit.layers.image_input import without_guard
@@ -92,8 +93,7 @@ def write_graph(model: keras.Model, serving: Serving, folder: pathlib.Path) -> N
     model.save(folder / _MODEL_FILE)
     (folder / _SERVING_FILE).write_text(json.dumps(dataclasses.asdict(serving)))
     code = "import sys; from keras_bit.exporters.graph import trace; trace(sys.argv[1])"
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": paths}
+    environment = {**import_environment(), "KERAS_BACKEND": "tensorflow"}
     command = [sys.executable, "-c", code, os.fspath(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 
+from keras_bit.core.child_process import import_environment
 from keras_bit.core.device import usable_cores
 from keras_bit.exporters.contents import INT8, Contents, Run
 
@@ -74,7 +75,7 @@ def _probe(path, shape):
     So it does where integers of a layer have no scale, as group norms on a single pixel.
     """
     command = [sys.executable, "-c", _PROBE, os.fspath(path), *map(str, shape)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, env=import_environment(), capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [""])[-1]
         raise RuntimeError(f"its process ended with code {done.returncode}: {said}")

@@ -68,8 +68,9 @@ class Source:
         same = tuple(data.label_names) == source.label_names and len(data.label_names) == classes
         if not same or data.multi_label != source.outputs.multi_label:
             raise ValueError(
-                f"`data` must have the {classes} classes of the model. Received: "
-                f"{data.num_classes}, {list_some(data.label_names, 3)}"
+                f"`data` must have the {classes} classes of the model, in its order: "
+                f"{list_some(source.label_names, 3)}. Received: {data.num_classes}, "
+                f"{list_some(data.label_names, 3)}"
             )
         return source
 
@@ -83,7 +84,7 @@ class Source:
             size=tuple(model.input_shape[1:3]),
             any_image=False,
             value_range=_value_range_of(model, value_range),
-            outputs=RunOutputs(),
+            outputs=RunOutputs(multi_label=model.output_shape[-1] == 1),
             label_names=None,
             gives=_gives(model),
         )
@@ -188,16 +189,23 @@ def _with_float32(config):
 
 def _value_range_of(model, value_range):
     if value_range is not None:
-        return check_value_range(value_range)
+        value_range = check_value_range(value_range)
     first = model
     while isinstance(first, keras.Model):
         first = next(x for x in parts_of(first) if not isinstance(x, keras.layers.InputLayer))
-    if not isinstance(first, BiTBackbone):
+    if isinstance(first, BiTBackbone):
+        if value_range not in (None, first.value_range):
+            raise ValueError(
+                "`value_range` must be that of the BiTBackbone that the model begins with, "
+                f"{first.value_range}, or omitted. Received: value_range={value_range}"
+            )
+        return first.value_range
+    if value_range is None:
         raise ValueError(
             "`value_range` must be given for a model that does not begin with its BiTBackbone: "
             f"(0, 1), (0, 255) or (-1, 1). Received: None, and the first layer {first!r}"
         )
-    return first.value_range
+    return value_range
 
 
 def _gives(model):

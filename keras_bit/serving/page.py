@@ -1,6 +1,7 @@
 """The page: drop an image, see its classes and where in it they come from."""
 
 import pathlib
+import re
 from typing import Any
 
 import gradio
@@ -28,7 +29,9 @@ def make_page(classifier: Classifier) -> gradio.Blocks:
     title = classifier.saved.folder.resolve().name
     # delete_cache: uploads and pictures of the last hour are kept, in seconds.
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gradio.Markdown(f"# {title}\n{len(names):,} classes: {list_some(names, _NAMED)}")
+        gradio.Markdown(
+            f"# {_escaped(title)}\n{len(names):,} classes: {_escaped(list_some(names, _NAMED))}"
+        )
         with gradio.Row():
             image = gradio.Image(
                 label="Image",
@@ -65,3 +68,8 @@ def make_page(classifier: Classifier) -> gradio.Blocks:
         image.upload(show, image, preprocess=False, **hidden)
         image.clear(lambda: (None, None), **hidden)
     return page
+
+
+def _escaped(text):
+    """Text in which nothing is markup, of Markdown, HTML or LaTeX."""
+    return re.sub(r"([!-+\-./:-@\[-`{-~])", r"\\\1", text)

@@ -78,14 +78,14 @@ def verdict(best: SearchTrial, comparisons: Sequence[Comparison], objective: str
     nearest = comparisons[0]
     seeds = f"over {len(nearest.seeds)} further seeds"
     if best.number == 0:
-        by = _amount(nearest.difference, objective)
-        margin = _amount(nearest.margin, objective, signed=False)
+        by, margin = _amount(nearest.difference, objective), _amount(nearest.margin, objective)
+        kind = "better" if nearest.difference >= 0 else "worse"
         return (
-            f"The outcome is the rule: trial {nearest.number}, {by} {seeds}, is not better by more "
-            f"than the noise ({margin})."
+            f"The outcome is the rule: trial {nearest.number}, {kind} by {by} {seeds}, is not "
+            f"better by more than the noise ({margin})."
         )
     [chosen] = [each for each in comparisons if each.number == best.number]
-    by, margin = (_amount(x, objective, signed=False) for x in (chosen.difference, chosen.margin))
+    by, margin = _amount(chosen.difference, objective), _amount(chosen.margin, objective)
     return (
         f"The outcome is trial {best.number} ({describe(best.values)}): better than the rule by "
         f"{by} {seeds}, the noise being {margin}."
@@ -105,8 +105,7 @@ def describe(values: Mapping[str, Any]) -> str:
     )
 
 
-def _amount(difference, objective, signed=True):
-    sign = "+" if signed else ""
+def _amount(difference, objective):
     if "accuracy" in objective:
-        return f"{100 * difference:{sign}.2f} points of {objective}"
-    return f"{difference:{sign}.3g} in {objective}"
+        return f"{100 * abs(difference):.2f} points of {objective}"
+    return f"{abs(difference):.3g} in {objective}"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import keras_tuner
 
+from keras_bit.core.warn import warn_caller
 from keras_bit.hyperrule.rule import HyperRule
 from keras_bit.layers.image_input import MIN_EDGE
 
@@ -66,7 +67,7 @@ def make_space(
     known = hyperparameters(rule, preset, **others)
     space = keras_tuner.HyperParameters()
     if isinstance(given, keras_tuner.HyperParameters):
-        space, chosen = given.copy(), {}
+        space, chosen = _with_defaults(given, known.values()), {}
     elif isinstance(given, Mapping):
         chosen = dict(given)
     else:
@@ -76,10 +77,40 @@ def make_space(
         name, usual, default = known[short]
         values = _checked_values(short, values if values is not None else usual, default)
         space.Choice(name, values, default=default if default in values else values[0])
+    names = {each.name for each in space.space}  # also those that are inactive at first
     for short in DEFAULT_SPACE:
-        if known[short].name not in space:
+        if known[short].name not in names:
             space.Fixed(known[short].name, known[short].default)
     return space
+
+
+def _with_defaults(space, known):
+    """A copy whose defaults are what the rule has, where it allows that.
+
+    keras-tuner's are the smallest or the first values, and the first trial takes defaults.
+    """
+    config = space.get_config()
+    wanted = {each.name: each.default for each in known}
+    for hp, entry in zip(space.space, config["space"], strict=True):
+        default = wanted.get(hp.name)
+        if default is None or isinstance(hp, keras_tuner.engine.hyperparameters.Fixed):
+            continue
+        if _allows(hp, default):
+            entry["config"]["default"] = default
+            if hp.name in config["values"]:
+                config["values"][hp.name] = default
+        elif space.is_active(hp):
+            warn_caller(
+                f"The first trial is not the rule: `space` does not allow its {hp.name}={default}, "
+                f"and the trial takes {hp.default}."
+            )
+    return keras_tuner.HyperParameters.from_config(config)
+
+
+def _allows(hp, value):
+    if hasattr(hp, "min_value"):
+        return hp.min_value <= value <= hp.max_value
+    return value in hp.values
 
 
 def changed_rule(rule: HyperRule, values: Mapping[str, Any]) -> HyperRule:

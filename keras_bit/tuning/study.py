@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_bit import __version__
 from keras_bit.core.files import check_room
-from keras_bit.core.text import announce, readable_size
+from keras_bit.core.text import announce, first_line, readable_size
 from keras_bit.training.memory import FLOAT32_SIZE
 from keras_bit.tuning.comparison import compare, describe, verdict
 from keras_bit.tuning.hypermodel import HyperBiT
@@ -367,4 +367,4 @@ def _reason(message):
     named = re.split(r"^[\w.]+(?:Error|Exception): ", error, flags=re.MULTILINE)
     of_keras = re.search(r"\x1b\[1m(.+?)\x1b\[0m", error, re.DOTALL)
     lines = (of_keras[1] if of_keras else named[-1]).strip().splitlines()
-    return lines[0 if of_keras or len(named) > 1 else -1]
+    return first_line("\n".join(lines)) if of_keras or len(named) > 1 else lines[-1]

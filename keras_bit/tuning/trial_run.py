@@ -19,6 +19,7 @@ from keras_bit.core.keras_internals import (
     learning_rate_schedule,
     updates_of,
 )
+from keras_bit.core.text import first_line
 from keras_bit.core.warn import warn_caller
 from keras_bit.hyperrule.callback import as_callbacks, fit_hyperrule
 from keras_bit.training.memory import FLOAT32_SIZE
@@ -36,17 +37,20 @@ class BestEpoch(keras.callbacks.Callback):
     Args:
         objective: A `keras_tuner.Objective`.
         path: The file; `None` to keep nothing.
+        original: keras-tuner's callback, whose best value is that of all executions of a trial.
 
     Attributes:
         best: The objective's best value.
         written: Bytes that have been written.
     """
 
-    def __init__(self, objective: Any, path: pathlib.Path | None) -> None:
+    def __init__(self, objective: Any, path: pathlib.Path | None, original: Any = None) -> None:
         super().__init__()
         self.objective = objective
         self.path = path
-        self.best: float | None = None
+        self._original = original
+        before = getattr(original, "best_value", math.inf)
+        self.best: float | None = before if math.isfinite(before) else None
         self.written = 0
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -58,6 +62,8 @@ class BestEpoch(keras.callbacks.Callback):
             raise FloatingPointError(f"The objective {self.objective.name!r} has become {value}.")
         if self.best is None or self.objective.better_than(value, self.best):
             self.best = value
+            if self._original is not None:
+                self._original.best_value = value
             self._save()
 
     def _save(self):
@@ -220,7 +226,8 @@ class TunerCallbacks:
         self._oracle: Any = None
         for callback in as_callbacks(callbacks):
             if type(callback).__name__ == "SaveBestEpoch":
-                self.best = BestEpoch(callback.objective, pathlib.Path(callback.filepath))
+                path = pathlib.Path(callback.filepath)
+                self.best = BestEpoch(callback.objective, path, callback)
                 continue
             self.others.append(callback)
             if hasattr(callback, "tuner") and hasattr(callback, "trial"):
@@ -296,8 +303,7 @@ def failed_trial() -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        text = str(error)
-        reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+        reason = first_line(str(error)) or type(error).__name__
         raise keras_tuner.errors.FailedTrialError(
             f"The trial ran out of memory ({reason}). A smaller `micro_batch_size` or `crop_size` "
             "of the rule needs less."

@@ -152,6 +152,16 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"keras-bit {__version__}\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="shells of POSIX")
+@pytest.mark.parametrize("closed", ["1", "2", "0 1 2"])
+def test_output_that_the_shell_has_closed_goes_nowhere(closed):
+    closing = " ".join(f"{number}>&-" for number in closed.split())
+    command = f'"{sys.executable}" -m keras_bit presets {closing}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+    assert ("f-r14x0.5" in done.stdout) == ("1" not in closed)
+
+
 def raising(error):
     def run(arguments):
         raise error

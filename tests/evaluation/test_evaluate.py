@@ -289,6 +289,15 @@ def test_names_of_a_model_s_classes(data):
         evaluate(model, data, label_names=("red", "blue", "green", "gray"), verbose=0)
 
 
+def test_models_of_several_outputs_are_refused(data):
+    inputs = keras.Input((32, 32, 3))
+    features = keras_bit.BiTBackbone((1, 1, 1, 1), width=0.125)(inputs)
+    heads = {name: keras_bit.ZeroInitHead(3)(features) for name in ("kind", "color")}
+    for outputs in (heads, list(heads.values())):
+        with pytest.raises(ValueError, match="`model_or_run` must have one output.*outputs.0."):
+            evaluate(keras.Model(inputs, outputs), data, verbose=0)
+
+
 def test_logits_of_an_image_that_lie_between_0_and_1_are_logits(data):
     labels = np.eye(3, dtype=int)[data.test.labels]
     labels[:2] = 1

@@ -29,6 +29,11 @@ def test_what_belongs_to_others_is_refused(tmp_path):
     for path, format in (("photos", SAVED_MODEL), ("m.onnx", ONNX), ("file", SAVED_MODEL)):
         with pytest.raises(FileExistsError, match="`path` must"):
             checked_path(tmp_path / path, format)
+    (tmp_path / "model.bin").write_text("of somebody else")
+    with pytest.raises(FileExistsError, match="whose weights would replace model.bin"):
+        checked_path(tmp_path / "model.xml", FORMATS["openvino"])
+    (tmp_path / "model.xml").write_text("an earlier export")
+    assert checked_path(tmp_path / "model.xml", FORMATS["openvino"]) == tmp_path / "model.xml"
     write(tmp_path / "old", graph="x")
     assert checked_path(tmp_path / "old", SAVED_MODEL) == tmp_path / "old"
     assert checked_path(str(tmp_path / "new"), SAVED_MODEL) == tmp_path / "new"

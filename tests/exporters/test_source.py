@@ -46,6 +46,24 @@ def test_a_softmax_that_hides_is_noticed(images):
             source_of(model).predict(images, probabilities)
 
 
+def test_a_single_logit_has_a_sigmoid(images):
+    backbone = keras_bit.BiTBackbone((1, 1, 1, 1), 0.125)
+    head = keras_bit.ZeroInitHead(1)
+    model = keras.Sequential([keras.Input((48, 40, 3)), backbone, head])
+    head.bias.assign([2.0])
+    source = source_of(model)
+    assert source.activation(probabilities=True) == "sigmoid"
+    shares = source.predict(images, probabilities=True)
+    np.testing.assert_allclose(shares, 1 / (1 + np.exp(-2)), rtol=1e-6)
+    assert source.decide(shares, probabilities=True).all()
+
+
+def test_a_range_that_the_backbone_contradicts_is_refused(classifier):
+    with pytest.raises(ValueError, match=r"`value_range` must be that of.*\(0, 1\), or omitted"):
+        source_of(classifier, (0, 255))
+    assert source_of(classifier, (0, 1)).value_range == (0, 1)
+
+
 def test_what_comes_before_the_backbone_decides_the_range():
     inputs = keras.Input((32, 32, 3))
     classifier = make_classifier()

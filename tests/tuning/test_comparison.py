@@ -81,8 +81,8 @@ def test_the_verdict_in_a_sentence():
     assert "over 3 further seeds" in text
     text = verdict(trial(0), compare({0: [2.0, 1.0], 4: [1.0, 1.5]}, [5, 6], "min"), "val_loss")
     assert text == (
-        "The outcome is the rule: trial 4, +0.25 in val_loss over 2 further seeds, is not better "
-        "by more than the noise (4.74 in val_loss)."
+        "The outcome is the rule: trial 4, better by 0.25 in val_loss over 2 further seeds, is "
+        "not better by more than the noise (4.74 in val_loss)."
     )
     assert "no other trial" in verdict(trial(0), (), "val_loss")
     assert describe({"a": "x", "b": True}) == "a x, b True"

@@ -97,6 +97,12 @@ def test_reading_changes_nothing(folder):
             "Too small.",
         ),
         ("ValueError: first\nsecond\n", "first"),
+        (
+            "tensorflow.python.framework.errors_impl.InvalidArgumentError: Graph execution error:\n"
+            '\nDetected at node loss defined at (most recent call last):\n  File "x.py", line 3\n'
+            "\nReceived a label value of 5\n\t [[{{node loss}}]] [Op:__inference_1]\n",
+            "Received a label value of 5",
+        ),
         ("mine.Stop: enough\n", "mine.Stop: enough"),
     ],
 )

@@ -41,6 +41,32 @@ def test_values_and_spaces_of_the_user():
     assert [type(hp).__name__ for hp in space.space] == ["Float", "Fixed", "Fixed"]
 
 
+def test_the_first_values_of_a_space_of_the_user_are_those_of_the_rule():
+    mine = keras_tuner.HyperParameters()
+    mine.Float("learning_rate_factor", 0.3, 3.0, sampling="log")
+    mine.Int("frozen_blocks", 0, 4)
+    mine.Choice("schedule_factor", [0.5, 1.0])
+    mine.Choice("own", [3, 4])
+    space = make_space(mine, RULE, None, frozen_blocks=2)
+    expected = {"learning_rate_factor": 1.0, "frozen_blocks": 2, "schedule_factor": 1.0}
+    assert {hp.name: hp.default for hp in space.space if hp.name in expected} == expected
+    assert changed_rule(RULE, space.values).decisions() == RULE.decisions()
+    assert mine.values["learning_rate_factor"] == 0.3, "the user's own is not changed"
+    mine = keras_tuner.HyperParameters()
+    mine.Choice("mixup_alpha", [0.1, 0.2])
+    with pytest.warns(UserWarning, match="first trial is not the rule.*mixup_alpha=0.0.*takes 0.1"):
+        assert make_space(mine, RULE, None).values["mixup_alpha"] == 0.1
+
+
+def test_a_hyperparameter_that_depends_on_another_is_not_fixed():
+    mine = keras_tuner.HyperParameters()
+    mine.Choice("schedule_factor", [1.0, 2.0])
+    with mine.conditional_scope("schedule_factor", [2.0]):
+        mine.Choice("mixup_alpha", [0.1, 0.2])
+    space = make_space(mine, RULE, None)
+    assert [hp.name for hp in space.space].count("mixup_alpha") == 1
+
+
 def test_what_the_run_has_is_tried_and_is_the_default():
     others = {"frozen_blocks": 1, "weight_decay": 0.01, "dropout": 0.3}
     space = make_space(["frozen", "decay", "dropout"], RULE, None, **others)

@@ -5,9 +5,10 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
+from keras_tuner.src.engine.tuner_utils import SaveBestEpoch
 
 from keras_bit import HyperBiT
-from keras_bit.tuning.trial_run import BestEpoch, right_images
+from keras_bit.tuning.trial_run import BestEpoch, TunerCallbacks, right_images
 from tests.conftest import as_numpy
 from tests.tuning.conftest import UPDATES
 
@@ -184,6 +185,19 @@ def test_the_best_epoch_is_kept_whole(small_model, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         callback.on_epoch_end(2, {"val_loss": 1.0})
     assert path.read_bytes() == first and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_best_of_all_executions_is_kept(small_model, tmp_path):
+    path = tmp_path / "checkpoint.weights.h5"
+    objective = keras_tuner.Objective("val_loss", "min")
+    original = SaveBestEpoch(objective, str(path))
+    written = []
+    for loss in (2.0, 3.0, 1.0):  # keras-tuner hands the same callback to each execution
+        best = TunerCallbacks([original]).best
+        best.set_model(small_model)
+        best.on_epoch_end(0, {"val_loss": loss})
+        written.append(best.written > 0)
+    assert written == [True, False, True]
 
 
 def test_a_full_disk_is_seen_before_the_best_epoch_is_written(small_model, tmp_path, monkeypatch):
