@@ -160,7 +160,8 @@ def build_from_batch(model: Any, batch: Any) -> None:
 
 def build_optimizer(model: Any) -> None:
     """Creates the variables of a compiled model's optimizer."""
-    if model.built and not model.optimizer.built:
+    # A subclassed model that was built, but never called, has no variables yet.
+    if model.built and model.trainable_variables and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
 
 

@@ -71,8 +71,9 @@ def fit_hyperrule(
             after a validation whose loss is.
 
     Warns when the compiled optimizer does not follow the rule's schedule, when its accumulation is
-    not the rule's, when the schedule had ended before the first step, and when an epoch without a
-    batch ends training, as after the end of a generator.
+    not the rule's, when the schedule had ended before the first step, and when epochs without a
+    batch end training. (A Python generator must be endless: of one that has ended Keras gives the
+    first batches again and again.)
     """
     return HyperRuleCallback(rule, steps_per_epoch, callbacks)
 

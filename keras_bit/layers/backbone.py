@@ -173,6 +173,10 @@ class BiTBackbone(keras.layers.Layer):
 
     @classmethod
     def _from_source(cls, source, load_weights, kwargs):
+        for name in {"depth", "width"} & kwargs.keys():
+            raise ValueError(
+                f"`{name}` must be omitted: the weights decide it. Received: {name}={kwargs[name]}"
+            )
         if check_boolean("load_weights", load_weights):
             return cls.from_arrays(read_weights(source, network_function), **kwargs)
         architecture, _, epsilon = read_outline(source)

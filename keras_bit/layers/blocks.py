@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_bit.core.saving import register
-from keras_bit.layers.freezing import freeze_inside
+from keras_bit.layers.freezing import freeze, freeze_inside, frozen_paths
 from keras_bit.layers.group_norm import GroupNorm, choose_groups
 from keras_bit.layers.recompute import recomputed
 from keras_bit.layers.standardized_conv import StandardizedConv2D
@@ -134,10 +134,20 @@ class Block(keras.layers.Layer):
     """Bottleneck units at one resolution; the first may halve it.
 
     With `remat` the backward pass recomputes the activations inside a unit from the unit's input.
+    `frozen` holds paths of what is not trained, such as `"unit01/a"`.
     """
 
     def __init__(
-        self, units, input_filters, filters, strides, *, conv_options=None, remat=False, **kwargs
+        self,
+        units,
+        input_filters,
+        filters,
+        strides,
+        *,
+        conv_options=None,
+        remat=False,
+        frozen=(),
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.remat = bool(remat)
@@ -157,6 +167,7 @@ class Block(keras.layers.Layer):
             for number in range(1, units + 1)
         ]
         freeze_inside(self)
+        freeze(self.units, frozen)
 
     def build(self, input_shape):
         for unit in self.units:
@@ -182,4 +193,5 @@ class Block(keras.layers.Layer):
             "strides": self.strides,
             "conv_options": self.conv_options,
             "remat": self.remat,
+            "frozen": list(frozen_paths(self.units)),
         }

@@ -67,10 +67,14 @@ class MixUp(SeededLayer):
         super().__init__(seed, **kwargs)
         self.alpha = check_positive_number("alpha", alpha)
 
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        _check_known_ranks((images, *args, *kwargs.values()))
+        return super().__call__(images, *args, **kwargs)
+
     def call(
         self, images: Any, labels: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        if isinstance(images, dict):
+        if isinstance(images, (dict, tuple, list)):
             _check_alone(images, labels, sample_weight)
         if _has_weight(images):
             _check_one_replica()
@@ -184,12 +188,23 @@ def _jax_beta(alpha, seed):
     return jax.random.beta(ops.cast(seed, "uint32"), alpha, alpha, (), "float32")
 
 
+def _check_known_ranks(data):
+    """Raises before Keras does, whose message says nothing of it, or what is wrong goes unseen."""
+    for x in keras.tree.flatten(data):
+        if on_tensorflow(x) and x.shape.rank is None:
+            raise ValueError(
+                "Tensors must have a known number of dimensions. Received: "
+                f"{x.name} of unknown shape, as `tf.py_function` and `tf.numpy_function` return "
+                "it. Call `set_shape` on what they return, images and labels alike."
+            )
+
+
 def _check_alone(images, labels, sample_weight):
     if labels is not None or sample_weight is not None:
         raise ValueError(
-            "`labels` and `sample_weight` must be in a dict that is given to MixUp, not beside it. "
-            f"Received: keys {sorted(images)}, and another argument. Where a model has several "
-            "inputs, mix each with `MixUp.mix` and one weight."
+            "`labels` and `sample_weight` must be in a dict or tuple that is given to MixUp, not "
+            f"beside it. Received: a {type(images).__name__} of {len(images)} parts, and another "
+            "argument. Where a model has several inputs, mix each with `MixUp.mix` and one weight."
         )
 
 
@@ -206,10 +221,15 @@ def _split_dict(data):
 def _check_parts(parts):
     if len(parts) not in (2, 3):
         raise ValueError(
-            "`labels` must be given together with `images`: both are mixed. "
-            f"Received: {len(parts)} tensors. Pass `(images, labels)`."
+            "`labels` must be given together with `images`, and at most `sample_weight`: all are "
+            f"mixed. Received: {len(parts)} parts. Pass `(images, labels)`."
         )
     images, labels = parts[:2]
+    if not hasattr(images, "shape"):
+        raise ValueError(
+            "`images` must be a tensor of shape (batch, height, width, channels). Received: a "
+            f"{type(images).__name__}. Mix each of several inputs with `MixUp.mix` and one weight."
+        )
     if _rank(images) != 4:
         raise ValueError(
             "`images` must be a batch of shape (batch, height, width, channels). "

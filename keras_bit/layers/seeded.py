@@ -24,7 +24,6 @@ class SeededLayer(keras.layers.Layer):
         self._tensorflow_state: Any = None
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
-        _check_known_ranks((images, *args, *kwargs.values()))
         if keras.backend.backend() != "tensorflow" and on_tensorflow(first_tensor(images)):
             # In a tf.data pipeline Keras on another backend would convert the tensors to its own.
             return self.call(images, *args, **kwargs)
@@ -60,17 +59,6 @@ def generator_of(seed: Any) -> np.random.Generator:
 def on_tensorflow(x: Any) -> bool:
     """Whether `x` is a tensor of TensorFlow; does not import it."""
     return type(x).__module__.partition(".")[0] == "tensorflow"
-
-
-def _check_known_ranks(data):
-    """Raises before Keras does, whose message says nothing of it, or what is wrong goes unseen."""
-    for x in keras.tree.flatten(data):
-        if on_tensorflow(x) and x.shape.rank is None:
-            raise ValueError(
-                "Tensors must have a known number of dimensions. Received: "
-                f"{x.name} of unknown shape, as `tf.py_function` and `tf.numpy_function` return "
-                "it. Call `set_shape` on what they return, images and labels alike."
-            )
 
 
 def first_tensor(data: Any) -> Any:

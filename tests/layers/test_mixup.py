@@ -253,6 +253,11 @@ def test_refuses_what_cannot_be_mixed(rng):
         MixUp()(images)
     with pytest.raises(ValueError, match="must hold `images`"):
         MixUp()({"images": images, "labels": LABELS, "boxes": LABELS})
-    for dictionary in ({"images": images, "labels": LABELS}, {"images": images, "weight": LABELS}):
+    together = {"images": images, "labels": LABELS}, {"images": images, "weight": LABELS}
+    for parts in (*together, (images, LABELS), [images, images]):
         with pytest.raises(ValueError, match="(?s)must be in a dict.*not beside it.*MixUp.mix"):
-            MixUp()(dictionary, np.ones(6))
+            MixUp()(parts, np.ones(6))
+    with pytest.raises(ValueError, match="`images` must be a tensor.*a tuple"):
+        MixUp()(((images, images), LABELS))
+    with pytest.raises(ValueError, match="Received: 4 parts"):
+        MixUp()((images, LABELS, np.ones(6), np.ones(6)))

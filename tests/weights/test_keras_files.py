@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_bit import BiTBackbone, BiTClassifier
+from keras_bit import BiTBackbone, BiTClassifier, ZeroInitHead
 from keras_bit.weights.keras_files import read_keras
 from tests.conftest import as_numpy
 from tests.weight_files import ROOT, assert_equal_arrays
@@ -116,6 +116,19 @@ def test_two_backbones(tmp_path):
     keras.Model(images, two).save_weights(tmp_path / "two.weights.h5")
     with pytest.raises(ValueError, match="two.weights.h5.*twice"):
         read_keras(tmp_path / "two.weights.h5")
+
+
+def test_the_backbone_of_a_model_with_two_heads(tmp_path):
+    images = keras.Input((32, 32, 3))
+    backbone = BiTBackbone(**NETWORK)
+    features = backbone(images)
+    heads = [ZeroInitHead(classes)(features) for classes in (2, 3)]
+    keras.Model(images, heads).save(tmp_path / "two.keras")
+    loaded = BiTBackbone.from_preset(tmp_path / "two.keras")
+    for mine, theirs in zip(loaded.variables, backbone.variables, strict=True):
+        np.testing.assert_array_equal(as_numpy(mine), as_numpy(theirs))
+    with pytest.raises(ValueError, match="without one"):
+        BiTClassifier.from_preset(tmp_path / "two.keras")
 
 
 def test_damaged_files(classifier, tmp_path):

@@ -65,6 +65,8 @@ def test_the_network_of_this_package_is_what_the_table_says():
     assert preset.url is None and preset.path.stat().st_size < 6e6
     arrays = read_npz(preset.path)
     assert sum(arrays[name].size for name in arrays) == preset.parameters
+    with pytest.raises(ValueError, match="`width` must be omitted"):
+        keras_bit.BiTBackbone.from_preset(EMBEDDED, width=1)
     backbone = keras_bit.BiTBackbone.from_preset(EMBEDDED)
     assert backbone.count_params() == preset.parameters
     assert (backbone.depth, backbone.width) == (preset.depth, preset.width)
