@@ -1,5 +1,6 @@
 """A callback that saves all that a run needs to resume exactly where it was."""
 
+import math
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from keras_bit.checkpoints.settings import (
     differences,
     fit_settings,
     list_differences,
+    number_as_rate,
     refuse,
 )
 from keras_bit.checkpoints.signals import StopSignals
@@ -67,7 +69,8 @@ class Checkpoint(keras.callbacks.Callback):
     Saves are made between two whole updates, never within an accumulation; on SIGTERM and Ctrl-C,
     after the step under way, at once.
 
-    A data set that each epoch reads again must give the same batches again. An endless one must
+    A data set that each epoch reads again must give the same batches again: arrays need
+    `shuffle=False`. An endless one must
     start where the resumed epoch does, which `initial_step` tells:
 
     ```python
@@ -100,7 +103,8 @@ class Checkpoint(keras.callbacks.Callback):
             the best weights).
         settings: What JSON can hold that must be the same when the run resumes, such as
             `{"rule": rule.decisions(), "data": data.train.fingerprint, "seed": 0}`. Shapes of
-            the weights, settings of the optimizer and steps of an epoch are compared anyway.
+            the weights, settings of the optimizer and steps of an epoch are compared anyway. (A
+            learning rate that is a number is restored instead, and a difference warned of.)
         verbose: Whether to print from where training resumes.
 
     Attributes:
@@ -145,6 +149,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._interval: Any = None
         self._optimizer: Any = None
         self._fit: dict[str, Any] = {}  # what of it must be the same when the run resumes
+        self._rate: float | None = None  # that it began with, if it is a number
         self._begun_with: list[dict[str, Any]] = []  # the callbacks' attributes
         self._epoch = 0
         self._batch = 0  # of the epoch, the next
@@ -153,6 +158,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._at_end_of_steps: Metrics | None = None
         self._random_state: list[Any] = []  # to restore where the steps that are done end
         self._states: tuple = ()  # of callbacks, the same
+        self._within: Saved | None = None  # saved after its epoch had begun
+        self._is_finite = True  # the loss of the last epoch
 
     @property
     def initial_step(self) -> int:
@@ -164,8 +171,7 @@ class Checkpoint(keras.callbacks.Callback):
     def find(self) -> Saved | None:
         """Returns the newest undamaged checkpoint in the folder, looked for once before `fit`."""
         if not self._is_searched:
-            if self._writer is not None:
-                self._writer.wait()
+            self.wait()
             self._found, self._is_searched = newest_checkpoint(self.folder), True
         return self._found
 
@@ -186,9 +192,10 @@ class Checkpoint(keras.callbacks.Callback):
             )
         build_optimizer(model)
         self._fit = fit_settings(model, self.params.get("steps"), self.callbacks)
+        self._rate = number_as_rate(self._optimizer)
         self._epoch = self._batch = self._batches_before = 0
         self._is_in_step, self._at_end_of_steps, self._begun_with = False, None, []
-        self._states = ()
+        self._states, self._within, self._is_finite = (), None, True
         self._resumed = self.find()
         check_same_start(self.folder, self._resumed)
         check_epochs(self.params.get("steps"), self._accumulation, self._is_positioned)
@@ -206,6 +213,10 @@ class Checkpoint(keras.callbacks.Callback):
         self._restore_beside()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self._within is not None:
+            # Callbacks have begun the epoch a second time, and may have changed the learning rate.
+            assign(self.model.optimizer.variables, "optimizer", self._within)
+            self._within = None
         if not skipped_steps(self._model):  # not `self.model`, which would update them
             self._batch, self._is_in_step = batch, False
             self._restore_at_step()
@@ -229,21 +240,23 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._finish_steps()
+        self._is_finite = math.isfinite((logs or {}).get("loss", 0.0))
         self._batches_before += self._batch
         self._epoch, self._batch, self._at_end_of_steps = epoch + 1, 0, None
 
     def on_train_end(self, logs: dict | None = None) -> None:
         has_trained = self._resumed is None
         self._restore_beside()
-        if has_trained:
-            self._save(is_complete=bool(self.model.stop_training))
+        if has_trained and self._is_finite:
+            self._save(is_complete=bool(self.model.stop_training), is_within=False)
         if self._signals.received:  # in the last step, or after it
             self._stop()
         self.close()
 
     def wait(self) -> None:
         """Waits until what has been saved is written."""
-        self._writer.wait()
+        if self._writer is not None:
+            self._writer.wait()
 
     def close(self) -> None:
         """Waits until everything is written; for callers of a `fit` that fails."""
@@ -256,6 +269,10 @@ class Checkpoint(keras.callbacks.Callback):
         """Restores what must be there before the first epoch begins."""
         content, model = saved.content, self.model
         self.check_settings()
+        before, now = (
+            each["backend"].split()[0] for each in (content["environment"], environment())
+        )
+        refuse(saved.path, differences(before, now, "backend"))
         refuse(saved.path, differences(content["fit"], self._fit))
         assign(model.variables, "model", saved)
         assign(model.optimizer.variables, "optimizer", saved)
@@ -265,7 +282,18 @@ class Checkpoint(keras.callbacks.Callback):
         if self._batch:
             self._skip(saved)
         if content["is_complete"]:
+            announce(
+                f"Training had come to its end after update {content['update']:,}, at "
+                f"{saved.path}: nothing is trained. Remove {self.folder} to train again.",
+                self.verbose,
+            )
             return
+        if (rate := content.get("learning_rate", self._rate)) != self._rate:
+            warn_caller(
+                f"Training resumes with the learning rate of {saved.path}, which began with "
+                f"{rate}. Received: an optimizer with learning_rate={self._rate}, which is not "
+                "used. Choose another folder to begin with it, or set it in a callback."
+            )
         announce(f"Resuming after update {content['update']:,}, from {saved.path}.", self.verbose)
         if self._batches_before and not self._is_positioned:
             warn_caller(
@@ -299,6 +327,7 @@ class Checkpoint(keras.callbacks.Callback):
         if saved is None:
             return
         content = saved.content
+        self._within = saved if content.get("is_within") else None
         history = self.model.history
         history.epoch = list(content["history_epochs"])
         history.history = {name: list(values) for name, values in content["history"].items()}
@@ -356,7 +385,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Whether this is the process that saves: it has all of the state."""
         return processes().index == 0
 
-    def _save(self, is_complete):
+    def _save(self, is_complete, is_within=True):
         if not self._is_first:
             return
         started = time.monotonic()
@@ -370,7 +399,8 @@ class Checkpoint(keras.callbacks.Callback):
             **metrics.arrays,
             **arrays_of_callbacks,
         }
-        self._writer.write(arrays, self._content(metrics.logs, states, is_complete))
+        content = self._content(metrics.logs, states, is_complete)
+        self._writer.write(arrays, {**content, "is_within": is_within})
         self._forget_found()
         self._interval.end_save(self._batches_of_run, started)
 
@@ -380,6 +410,7 @@ class Checkpoint(keras.callbacks.Callback):
         content = {
             "settings": self.settings,
             "fit": self._fit,
+            "learning_rate": self._rate,
             "environment": environment(),
             "epoch": self._epoch,
             "batch": self._batch,

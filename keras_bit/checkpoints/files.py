@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_bit.core.file_faults import wrap_read_errors
+from keras_bit.core.file_faults import is_no_damage, wrap_read_errors
 from keras_bit.core.files import check_room, checksum, json_checksum, read_json, sync
 from keras_bit.core.warn import warn_caller
 
@@ -111,7 +111,8 @@ def newest_checkpoint(folder: pathlib.Path) -> Saved | None:
 
 def read_checkpoint(path: pathlib.Path) -> Saved:
     """Reads one checkpoint; raises a ValueError where a length or checksum is not the stated."""
-    with wrap_read_errors(path, "A run resumes from an undamaged checkpoint", advice=""):
+    rule = "A run resumes from an undamaged checkpoint"
+    with wrap_read_errors(path, rule, advice="", unless=is_no_damage):
         manifest = read_json(path / MANIFEST_FILE)
         if manifest["format"] != FORMAT_VERSION:
             raise ValueError(

@@ -56,6 +56,12 @@ def fit_settings(
     return as_json(settings, "optimizer")
 
 
+def number_as_rate(optimizer: Any) -> float | None:
+    """Returns the learning rate of an optimizer where it is a number."""
+    rate = optimizer.get_config().get("learning_rate")
+    return rate if isinstance(rate, float) else None
+
+
 def without_names(config: Any) -> Any:
     """Returns the config of an optimizer less what may differ: its name, a rate that is a number.
 

@@ -130,7 +130,21 @@ def check_output_folder(arguments: argparse.Namespace) -> None:
     from keras_bit.training.run_folder import check_output
 
     check_output(arguments.output, arguments.overwrite, arguments.resume)
+    check_outside(arguments.output, getattr(arguments, "folder", None))
     check_writable("output", arguments.output)
+
+
+def check_outside(output: str, folder: str | None) -> None:
+    """Raises where the next command would take the output for a class of the images."""
+    from keras_bit.data.sources.folders import holds_classes
+
+    path = pathlib.Path(output).resolve()
+    root = pathlib.Path(folder or os.devnull).resolve()
+    if path.is_relative_to(root) and holds_classes(root):
+        raise ValueError(
+            "`output` must lie outside of FOLDER, each folder of which is a class. Received: "
+            f"output={output} in {root}. Choose another, such as {root.parent / path.name}."
+        )
 
 
 def check_writable(name: str, folder: str) -> None:

@@ -18,6 +18,7 @@ from keras_bit.cli.options import (
     add_output,
     add_quiet,
     add_run_options,
+    check_outside,
     check_writable,
     data_of,
     decisions_of,
@@ -136,6 +137,7 @@ def _check(arguments):
     if arguments.hours is not None:
         check_positive_number("hours", arguments.hours)
     check_search_output(arguments.output, overwrite=False)
+    check_outside(arguments.output, arguments.folder)
     check_writable("output", arguments.output)
     if is_started_by_chief():
         return

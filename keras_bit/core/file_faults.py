@@ -1,6 +1,7 @@
 """What is wrong with a file, in words."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from keras_bit.core.files import LARGEST_JSON
 
 AGAIN = "Download it again, or save it again."
+# Numbers of the errors that damaged and missing files raise, and NumPy without a number.
+DAMAGED = (None, errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENODEV)
 _LONGEST_REASON = 300  # characters
 _LONGEST_METADATA = 2**16  # bytes
 _LARGEST_FILE = 2**50  # bytes; a header that declares more is damaged
@@ -37,6 +40,12 @@ def check_zip(path: str | os.PathLike) -> None:
             raise ValueError("two of its parts have the same name")
         if damaged := archive.testzip():
             raise ValueError(f"its part {damaged!r} has another checksum than stated")
+
+
+def is_no_damage(error: Exception) -> bool:
+    """Whether an error says nothing of a file's content: memory is short, or the disk fails."""
+    is_of_disk = isinstance(error, OSError) and error.errno not in DAMAGED
+    return is_of_disk or isinstance(error, MemoryError)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import os
 import pathlib
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_bit.core.device import available_memory
+from keras_bit.core.file_faults import is_no_damage
 from keras_bit.core.files import check_room, crc32c, sync
 from keras_bit.core.locks import exclusive_lock
 from keras_bit.core.text import list_some, readable_size
@@ -32,8 +32,6 @@ TENSOR_ALIGNMENT = 64  # bytes; so are arrays in .npy files
 WRITE_BACK_CHUNK = 2**25  # bytes
 RESIZE_CHUNK = 4  # images, one after another in a thread
 PROGRESS_DELAY = 1.0  # seconds that a build must take before it shows a bar
-# Numbers of the errors that damaged and missing files raise, and NumPy without a number.
-DAMAGED = (None, errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENODEV)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,13 +158,9 @@ def _load(folder, split, edge):
             and np.array_equal(labels, split.labels[stored.rows])
             and all(crc32c(images[row]) == sum for row, sum in zip(*stored[:2], strict=True))
         )
-    except MemoryError:
-        raise
-    except OSError as error:
-        if error.errno not in DAMAGED:
+    except Exception as error:  # NumPy raises much over damaged files: TokenError, zlib.error
+        if is_no_damage(error):
             raise
-        return None
-    except Exception:  # NumPy raises much over damaged files: TokenError, zlib.error
         return None
     return (images.view(np.ndarray), stored) if intact else None
 

@@ -190,8 +190,9 @@ class HyperRuleCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         remaining = self._remaining_updates()
         self._check_losses(logs, self.rule.schedule_length - remaining)
-        if logs is not None:
-            logs["learning_rate"] = float(keras.ops.cast(self._optimizer.learning_rate, "float32"))
+        rate = getattr(self._optimizer, "learning_rate", None)  # none of a MultiOptimizer
+        if logs is not None and rate is not None:
+            logs["learning_rate"] = float(keras.ops.cast(rate, "float32"))
         if remaining <= 0:
             self.model.stop_training = True
         elif self._empty_epochs > 1:  # after one Keras begins with the data again

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 import signal
@@ -23,7 +24,7 @@ from tests.checkpoints.runs import (
     outcome,
     train,
 )
-from tests.conftest import ON_TORCH, exhaustive, not_on_torch
+from tests.conftest import ON_TORCH, as_numpy, exhaustive, not_on_torch
 from tests.processes import run_python
 
 
@@ -80,12 +81,13 @@ def test_a_run_without_interruption_is_not_changed(tmp_path):
     assert outcome(*train(tmp_path)) == outcome(*train(None))
 
 
-def test_a_finished_run_trains_no_more(tmp_path):
+def test_a_finished_run_trains_no_more(tmp_path, caplog):
     expected = outcome(*train(tmp_path))
     seen = []
     look = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
-    assert outcome(*train(tmp_path, look)) == expected
-    assert seen == []
+    with caplog.at_level("INFO", "keras_bit"):
+        assert outcome(*train(tmp_path, look)) == expected
+    assert seen == [] and "had come to its end after update 43" in caplog.text
 
 
 def test_the_progress_bar_and_other_callbacks_see_each_epoch_once(tmp_path):
@@ -102,6 +104,67 @@ def test_the_progress_bar_and_other_callbacks_see_each_epoch_once(tmp_path):
     # From the first step of the epoch that resumes: the steps that are done have logs as well.
     assert resumed == whole[-len(resumed) :] and 0 < len(resumed) < len(whole)
     assert resumed[0][0] == 0
+
+
+@pytest.mark.filterwarnings("ignore:Training resumes with epoch")
+def test_another_learning_rate_is_told_of(tmp_path):
+    def fit(rate, epochs):
+        model = make_model(make_rule(), optimizer=keras.optimizers.SGD(rate))
+        checkpoint = Checkpoint(tmp_path, verbose=False)
+        slow_down = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+        options = {"batch_size": 4, "shuffle": False, "verbose": 0}
+        model.fit(X, Y, epochs=epochs, callbacks=[slow_down, checkpoint], **options)
+        return float(as_numpy(model.optimizer.learning_rate.value))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert (fit(0.5, 1), fit(0.5, 2)) == (0.25, 0.125)
+        assert not any("learning rate" in str(warning.message) for warning in caught)
+    with pytest.warns(UserWarning, match="began with 0.5. Received.*learning_rate=0.25, which"):
+        assert fit(0.25, 3) == 0.0625
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_rate_that_an_epoch_has_changed_is_not_changed_again(tmp_path, first):
+    def fit(folder, *interruptions):
+        keras.utils.set_random_seed(0)
+        model = make_model(make_rule(), optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+        slow_down = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.7 * rate)
+        checkpoint = Checkpoint(folder, 1, verbose=False)
+        callbacks = [checkpoint, slow_down] if first else [slow_down, checkpoint]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Training resumes with epoch")
+            history = model.fit(
+                X, Y, batch_size=4, epochs=4, validation_data=(X, Y), shuffle=False, verbose=0,
+                callbacks=[*callbacks, *interruptions],
+            )  # fmt: skip
+        return model, history
+
+    expected = fit(tmp_path / "whole")
+    for step, during in ((5, "train"), (9, "test"), (18, "train"), (30, "test")):
+        with pytest.raises(Interrupted):
+            fit(tmp_path / "cut", Interrupt(step, during))
+    resumed = fit(tmp_path / "cut")
+    assert resumed[1].history == expected[1].history
+    assert outcome(*resumed) == outcome(*expected)
+
+
+def test_a_state_that_has_become_nan_is_no_end(tmp_path):
+    def fit(rate):
+        model = make_model(make_rule(), optimizer=keras.optimizers.SGD(rate))
+        callbacks = [keras.callbacks.TerminateOnNaN(), Checkpoint(tmp_path, verbose=False)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return model.fit(
+                X, Y, batch_size=4, epochs=3, shuffle=False, verbose=0, callbacks=callbacks
+            ).history["loss"]
+
+    assert not np.isfinite(fit(1e30)[-1])
+    assert np.isfinite(fit(0.01)).all()
+
+
+def test_there_is_nothing_to_wait_for_before_fit(tmp_path):
+    Checkpoint(tmp_path).wait()
 
 
 @pytest.mark.slow
@@ -502,6 +565,25 @@ def test_another_processor_is_warned_of(tmp_path, monkeypatch):
     here = callback.environment()
     monkeypatch.setattr(callback, "environment", lambda: {**here, "processor": "abacus"})
     with pytest.warns(UserWarning, match='last bits: processor: .*now "abacus"'):
+        train(tmp_path)
+
+
+def test_another_backend_is_refused(tmp_path, monkeypatch):
+    interrupted(tmp_path)
+    here = callback.environment()
+    monkeypatch.setattr(callback, "environment", lambda: {**here, "backend": "abacus 1.0"})
+    with pytest.raises(ValueError, match='must resume with what it began.*backend: .*now "abacus"'):
+        train(tmp_path)
+
+
+def test_a_disk_that_fails_does_not_make_a_run_start_again(tmp_path, monkeypatch):
+    interrupted(tmp_path)
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "read_json", fail)
+    with pytest.raises(OSError, match="Input/output error"):
         train(tmp_path)
 
 

@@ -97,6 +97,11 @@ def image_folder(
     return to_dataset(make_split, found, test, label_names, skipped, selection)
 
 
+def holds_classes(root: Path) -> bool:
+    """Whether each folder in a folder is a class, as where there are none for training and test."""
+    return root.is_dir() and _layout(root)[1] is None
+
+
 def _layout(root):
     """`(training folder, test folder or None, names of the folders beside the two)`."""
     folders = {name.casefold(): name for name in _subfolders(root)}

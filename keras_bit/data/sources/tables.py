@@ -24,7 +24,8 @@ from keras_bit.data.sources.selection import (
 )
 from keras_bit.data.threads import map_headers
 
-_HOT = {"0": False, "1": True, "false": False, "true": True}
+# pandas writes numbers beside empty cells as 1.0.
+_HOT = dict.fromkeys(("0", "0.0", "false"), False) | dict.fromkeys(("1", "1.0", "true"), True)
 
 
 def image_table(
