@@ -21,7 +21,7 @@ from keras_bit.core.device import (
 )
 from keras_bit.core.distribution import processes
 from keras_bit.core.onednn import is_left_off
-from keras_bit.core.text import announce
+from keras_bit.core.text import announce, list_some
 from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import ImageDataset, check_dataset
 from keras_bit.data.pipeline import cache_splits, make_pipelines
@@ -168,12 +168,14 @@ def fine_tune(
             keras.utils.set_random_seed(plan.seed)
             model = plan.build_classifier()
             splits = cache_splits(data, plan.rule, plan.cache_dir)
+            _check_classes(splits.train.labels, data)
             pipelines = run.pipelines(splits)
             history = run.train(model, pipelines)
             announce("Evaluating the best weights.", verbose)
             model.set_weights(run.best.best_weights)
             evaluation = _evaluate(data, model, splits, pipelines)
-        metrics = _metrics(plan, history, evaluation, run.progress.seconds)
+        seconds, images = run.progress.seconds, len(splits.train)
+        metrics = _metrics(plan, history, evaluation, seconds, images)
         with this_process():
             model = _own_model(plan, model)
             if folder is not None and is_first:
@@ -332,6 +334,19 @@ def _evaluate(data, model, splits, pipelines):
     return Evaluation(splits.test.labels, logits, data.label_names, splits.test.names)
 
 
+def _check_classes(labels, data):
+    """Raises where no image of a class can be read, which only decoding tells."""
+    if data.multi_label:
+        return
+    missing = sorted(set(range(data.num_classes)) - set(labels.tolist()))
+    if missing:
+        raise ValueError(
+            "Every class must have training images that can be read. Received: none of "
+            f"{list_some([data.label_names[index] for index in missing], 5)}. Save its images "
+            "again, or remove the class."
+        )
+
+
 def _own_model(plan, model):
     """The model, or its twin in this process where several share its variables."""
     if processes().count == 1:
@@ -341,13 +356,13 @@ def _own_model(plan, model):
     return twin
 
 
-def _metrics(plan, history, evaluation, seconds):
+def _metrics(plan, history, evaluation, seconds, training_images):
     score = f"val_{score_name(plan.data.multi_label)}"
     return {
         **evaluation.metrics,
         "best_update": history["updates"][int(np.argmax(history[score]))],
         "training_seconds": round(seconds, 1),
-        "training_images": plan.data.train_size,
+        "training_images": training_images,
         "validation_images": len(evaluation.labels),
         "classes": len(plan.data.label_names),
         "weights": plan.preset or "random",

@@ -7,10 +7,12 @@ import pytest
 
 import keras_bit
 from keras_bit.cli.main import main, make_parser
+from keras_bit.cli.options import check_outside
 from keras_bit.training import RunPlan
 from keras_bit.weights.presets import EMBEDDED
 from tests.cli.conftest import TINY, start
 from tests.conftest import exhaustive
+from tests.image_files import make_folder
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore:Skipped")]
 
@@ -45,6 +47,18 @@ def test_fine_tune_reports_what_it_skips_and_nothing_else_on_stderr(whole_run):
     (warning,) = (line for line in lines if not line.startswith(of_tensorflow_2_20))
     assert warning.startswith("keras-bit: warning: ")
     assert "broken.jpg" in warning
+
+
+def test_an_output_that_would_be_a_class_is_refused(tmp_path, capsys, monkeypatch):
+    make_folder(tmp_path / "photos", {"cat": 5, "dog": 5})
+    monkeypatch.chdir(tmp_path / "photos")
+    for words in (["fine-tune", "."], ["search", "."], ["fine-tune", ".", "--output", "cat/run"]):
+        assert main(words) == 2
+        message = capsys.readouterr().err
+        assert "`--output` must lie outside of FOLDER, each folder of which is a class" in message
+    make_folder(tmp_path / "split/train", {"cat": 5, "dog": 5})
+    make_folder(tmp_path / "split/test", {"cat": 5, "dog": 5})
+    check_outside(str(tmp_path / "split/run"), str(tmp_path / "split"))
 
 
 def test_an_output_folder_in_use_is_refused_before_the_images_are_read(whole_run, capsys):

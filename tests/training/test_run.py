@@ -19,6 +19,7 @@ from keras_bit.evaluation import report
 from keras_bit.training import RunPlan
 from keras_bit.training.run_folder import UNFINISHED_FOLDER
 from keras_bit.weights.presets import EMBEDDED
+from tests.image_files import make_folder
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.usefixtures("undrawn")]
 
@@ -173,6 +174,28 @@ def test_rule_labels_and_metrics_can_be_read_back(whole_run):
     assert metrics == result.metrics
     assert (metrics["training_images"], metrics["validation_images"]) == (48, 13)
     assert metrics["weights"] == "random"
+
+
+@pytest.mark.filterwarnings("ignore:.*could not be read")
+def test_images_that_only_decoding_shows_to_be_unreadable_are_not_counted(tmp_path):
+    make_folder(tmp_path, {"cat": 9, "dog": 9}, size=(40, 40))
+    options = {"depth": (1, 1, 1, 1), "width": 0.0625, "batch_size": 4, "schedule_length": 1}
+    options |= {"crop_size": 32, "resize_edge": 36, "verbose": 0}
+
+    def break_images(count):
+        for path in sorted((tmp_path / "dog").iterdir())[:count]:
+            path.write_bytes(path.read_bytes()[:60])
+
+    def fine_tune():
+        data = keras_bit.image_folder(tmp_path)
+        return data, keras_bit.fine_tune(data, **options).metrics
+
+    break_images(5)
+    data, metrics = fine_tune()
+    assert metrics["training_images"] + metrics["validation_images"] == 13 < data.train_size
+    break_images(9)
+    with pytest.raises(ValueError, match="Every class must have training images.*none of dog"):
+        fine_tune()
 
 
 def test_the_plan_is_stored_and_told(whole_run):
