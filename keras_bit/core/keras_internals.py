@@ -15,6 +15,7 @@
 """
 
 import contextlib
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,19 +43,18 @@ def count_steps_with_data(optimizer: Any) -> None:
 
     TensorFlow's graph would count it at once, beside reading the data.
     """
-    if keras.backend.backend() != "tensorflow" or "apply" in vars(optimizer):
-        return
+    if keras.backend.backend() == "tensorflow":
+        # A method, and no function: a copy of the optimizer gets one of its own.
+        optimizer.apply = types.MethodType(_apply_with_data, optimizer)
+
+
+def _apply_with_data(optimizer, grads, trainable_variables=None):
     import tensorflow as tf
 
-    apply = optimizer.apply
-
-    def apply_with_data(grads, trainable_variables=None):
-        grads = list(grads)
-        # The last is that of the head, which is there first: no update waits for it.
-        with tf.control_dependencies([grad for grad in grads[-1:] if grad is not None]):
-            return apply(grads, trainable_variables)
-
-    optimizer.apply = apply_with_data
+    grads = list(grads)
+    # The last is that of the head, which is there first: no update waits for it.
+    with tf.control_dependencies([grad for grad in grads[-1:] if grad is not None]):
+        return type(optimizer).apply(optimizer, grads, trainable_variables)
 
 
 def learning_rate_schedule(optimizer: Any) -> Any:

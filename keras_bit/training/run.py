@@ -338,8 +338,7 @@ def _check_classes(labels, data):
     """Raises where no image of a class can be read, which only decoding tells."""
     if data.multi_label:
         return
-    missing = sorted(set(range(data.num_classes)) - set(labels.tolist()))
-    if missing:
+    if missing := sorted(set(data.train.labels.tolist()) - set(labels.tolist())):
         raise ValueError(
             "Every class must have training images that can be read. Received: none of "
             f"{list_some([data.label_names[index] for index in missing], 5)}. Save its images "

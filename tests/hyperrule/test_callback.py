@@ -383,6 +383,15 @@ def test_models_of_several_outputs_are_left_to_keras():
     assert {"a_mae", "b_mse", "a_loss", "b_loss"} < set(history)
 
 
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="an older Keras")
+@pytest.mark.filterwarnings("ignore:The compiled optimizer does not follow")
+def test_a_head_with_an_optimizer_of_its_own():
+    rule = rule_of(12)
+    optimizers = keras.optimizers.OptimizerMap(rule.optimizer(), {".*": keras.optimizers.SGD(0.1)})
+    model, history = run(rule, optimizer=keras.optimizers.MultiOptimizer(optimizers))
+    assert int(model.optimizer.iterations) == 12 and "learning_rate" not in history.history
+
+
 @pytest.mark.tensorflow
 def test_tensorboard_shows_the_learning_rate(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
