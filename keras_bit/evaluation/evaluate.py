@@ -16,6 +16,7 @@ from keras_bit.data.cache import CachedImages, cache_images
 from keras_bit.data.dataset import ImageDataset, check_dataset, class_counts
 from keras_bit.data.pipeline import check_cache_dir
 from keras_bit.evaluation.evaluation import TEMPERATURE, THRESHOLDS, Evaluation
+from keras_bit.evaluation.pixels import are_probabilities
 from keras_bit.evaluation.report import SHOWN_MISTAKES
 from keras_bit.evaluation.results import check_results_folder, write_results
 from keras_bit.evaluation.saved_run import BATCH_SIZE
@@ -248,7 +249,7 @@ class Preparation:
 
     def _refuse_probabilities(self, outputs):
         # Logits of some images, each for itself, may look like those of a sigmoid.
-        if self._subject.outputs is None and _are_probabilities(outputs, self._multi_label):
+        if self._subject.outputs is None and are_probabilities(outputs, self._multi_label):
             raise ValueError(
                 "`model_or_run` must return logits. Received: a model whose outputs are "
                 "probabilities. Take the activation off its last layer: `activation=None`."
@@ -351,15 +352,6 @@ def _check_fresh(subject, data, split, temperature):
             "they are the same, copied or split with another `seed`, the run was trained on most "
             "of them: take the test images, with the run's own `seed` and `validation_split`."
         )
-
-
-def _are_probabilities(outputs: np.ndarray, multi_label: bool) -> bool:
-    """Whether outputs are those of a sigmoid or a softmax, and no logits."""
-    if not ((outputs >= 0) & (outputs <= 1)).all():
-        return False
-    if multi_label:
-        return bool((outputs > 0).all())
-    return bool(np.allclose(outputs.sum(axis=-1), 1, atol=1e-3))
 
 
 def default_split(subject: Subject, data: ImageDataset) -> str:

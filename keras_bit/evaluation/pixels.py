@@ -30,6 +30,15 @@ def predict_pixels(
     return np.asarray(outputs, "float32")[: len(images)]
 
 
+def are_probabilities(outputs: np.ndarray, multi_label: bool) -> bool:
+    """Whether outputs are those of a sigmoid or a softmax, and no logits."""
+    if not ((outputs >= 0) & (outputs <= 1)).all():
+        return False
+    if multi_label:
+        return bool((outputs > 0).all())
+    return bool(np.allclose(outputs.sum(axis=-1), 1, atol=1e-3))
+
+
 def value_range_of(model: keras.Model) -> tuple[float, float]:
     """Returns the range of the images that a model takes: its backbone's, before any `Rescaling`.
 

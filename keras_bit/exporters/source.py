@@ -11,7 +11,7 @@ from scipy import special
 from keras_bit.core.text import list_some
 from keras_bit.data import ImageDataset
 from keras_bit.evaluation import RunOutputs
-from keras_bit.evaluation.pixels import parts_of, predict_pixels
+from keras_bit.evaluation.pixels import are_probabilities, parts_of, predict_pixels
 from keras_bit.evaluation.subject import Subject
 from keras_bit.layers.backbone import BiTBackbone
 from keras_bit.layers.image_input import check_value_range
@@ -121,7 +121,7 @@ class Source:
         outputs = predict_pixels(self.model, images, self.value_range)
         if self.gives != "logits":
             return outputs
-        if outputs.shape[-1] > 1 and outputs.min() >= 0 and np.allclose(outputs.sum(-1), 1):
+        if outputs.shape[-1] > 1 and are_probabilities(outputs, multi_label=False):
             raise ValueError(
                 "`model_or_run` must end with its logits, or with a softmax or sigmoid. Received: "
                 f"a model whose last layer {self.model.layers[-1].name!r} hides a softmax: its "

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_bit.core.arguments import check_boolean
+from keras_bit.core.text import list_some
+from keras_bit.core.warn import warn_caller
 from keras_bit.data.dataset import (
     ImageDataset,
     Images,
@@ -71,9 +73,21 @@ def array_dataset(
             for side, (images, _), ids in zip(("train", "test"), sides, all_labels, strict=True)
         )
     warn_of_missing_labels(train, test, names)
+    if label_names is None and train.labels.ndim == 1:
+        _warn_of_unused_ids(train.labels, len(names))
     image_size = median_size([image.shape[:2] for image in train.images])
     held_out = len(sides) == 1
     return ImageDataset(train, test, names, image_size, test_is_held_out=held_out)
+
+
+def _warn_of_unused_ids(labels, classes):
+    """Warns where ids are left out, as 0 is where somebody counts from 1."""
+    if unused := sorted(set(range(classes)) - set(labels.tolist())):
+        listed = list_some(list(map(str, unused)), 5)
+        warn_caller(
+            f"Class ids that no training image has: {listed}. The network gets an output for each "
+            "number from 0 to the highest id."
+        )
 
 
 def _checked_classes(sides, label_names, multi_label):

@@ -94,8 +94,9 @@ def _read_text(path):
             header = file.readline()
             delimiter = max(DELIMITERS, key=header.count)
             file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            rows = [(reader.line_num, row) for row in reader if row]
+            dialect = {"delimiter": delimiter, "skipinitialspace": True, "strict": True}
+            reader = csv.reader(file, **dialect)
+            rows = [(reader.line_num, row) for row in reader if not _is_blank(row)]
         (_, names), *rows = rows
         names = [name.strip() for name in names]
         if not all(map(str.isprintable, names)):
@@ -109,6 +110,11 @@ def _read_text(path):
                     f"hold {delimiter!r}"
                 )
     return {name: [row[i] for _, row in rows] for i, name in enumerate(names)}
+
+
+def _is_blank(row):
+    """Whether a line of a text file holds nothing, or spaces alone."""
+    return len(row) < 2 and not "".join(row).strip()
 
 
 def _read_parquet(path, names):

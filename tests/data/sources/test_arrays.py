@@ -15,6 +15,12 @@ def test_from_arrays():
     assert np.shares_memory(next(data.train.map(lambda image: image)), images)
 
 
+def test_ids_that_begin_with_1_are_warned_of():
+    images = np.zeros((6, 4, 4, 3), np.uint8)
+    with pytest.warns(UserWarning, match="Class ids that no training image has: 0. The network"):
+        ImageDataset.from_arrays(images, [1, 2, 1, 2, 1, 2])
+
+
 def test_from_arrays_of_several_sizes():
     images = [np.zeros((5, 9, 3), np.uint8), np.zeros((7, 11, 3), np.uint8)]
     data = ImageDataset.from_arrays(images, [0, 1], images, [0, 1], ["x", "y"])

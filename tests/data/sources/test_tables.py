@@ -66,6 +66,17 @@ def test_every_kind_of_table(kind, folder, tmp_path):
     assert labels_by_name(data.train, data.test) == EXPECTED
 
 
+def test_spaces_around_cells_and_lines_of_spaces_count_for_nothing(folder):
+    rows = zip(("path", *NAMES), ("label", *LABELS), strict=True)
+    table = folder / "spaces.csv"
+    table.write_text("\n".join([*(f'{name}, "{label}"' for name, label in rows), "  "]))
+    try:
+        data = image_table(table, validation_split=0.25)
+    finally:
+        table.unlink()
+    assert labels_by_name(data.train, data.test) == EXPECTED
+
+
 def test_relative_paths_start_at_the_folder_of_the_file(folder):
     table = write_csv(folder / "here.csv", {"path": NAMES, "label": LABELS})
     try:
