@@ -94,8 +94,7 @@ def _read_text(path):
             header = file.readline()
             delimiter = max(DELIMITERS, key=header.count)
             file.seek(0)
-            dialect = {"delimiter": delimiter, "skipinitialspace": True, "strict": True}
-            reader = csv.reader(file, **dialect)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
             rows = [(reader.line_num, row) for row in reader if not _is_blank(row)]
         (_, names), *rows = rows
         names = [name.strip() for name in names]
