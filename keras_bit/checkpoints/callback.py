@@ -288,10 +288,11 @@ class Checkpoint(keras.callbacks.Callback):
                 self.verbose,
             )
             return
-        if (rate := content.get("learning_rate", self._rate)) != self._rate:
+        given, self._rate = self._rate, content.get("learning_rate", self._rate)
+        if given not in (self._rate, number_as_rate(self._optimizer)):
             warn_caller(
                 f"Training resumes with the learning rate of {saved.path}, which began with "
-                f"{rate}. Received: an optimizer with learning_rate={self._rate}, which is not "
+                f"{self._rate}. Received: an optimizer with learning_rate={given}, which is not "
                 "used. Choose another folder to begin with it, or set it in a callback."
             )
         announce(f"Resuming after update {content['update']:,}, from {saved.path}.", self.verbose)

@@ -108,20 +108,21 @@ def test_the_progress_bar_and_other_callbacks_see_each_epoch_once(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Training resumes with epoch")
 def test_another_learning_rate_is_told_of(tmp_path):
-    def fit(rate, epochs):
+    def fit(rate, *epochs):
         model = make_model(make_rule(), optimizer=keras.optimizers.SGD(rate))
         checkpoint = Checkpoint(tmp_path, verbose=False)
         slow_down = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
         options = {"batch_size": 4, "shuffle": False, "verbose": 0}
-        model.fit(X, Y, epochs=epochs, callbacks=[slow_down, checkpoint], **options)
+        for last in epochs:
+            model.fit(X, Y, epochs=last, callbacks=[slow_down, checkpoint], **options)
         return float(as_numpy(model.optimizer.learning_rate.value))
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert (fit(0.5, 1), fit(0.5, 2)) == (0.25, 0.125)
+        assert (fit(0.5, 1, 2), fit(0.5, 3)) == (0.125, 0.0625)
         assert not any("learning rate" in str(warning.message) for warning in caught)
     with pytest.warns(UserWarning, match="began with 0.5. Received.*learning_rate=0.25, which"):
-        assert fit(0.25, 3) == 0.0625
+        assert fit(0.25, 4) == 0.03125
 
 
 @pytest.mark.parametrize("first", [True, False])
