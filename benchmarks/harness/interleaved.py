@@ -112,7 +112,7 @@ def _play(made):
 
 
 def interleave(calls, rounds, announce=lambda line: None):
-    """Makes calls in turns, and goes on without those that fail.
+    """Makes calls in turns, and continues without those that fail.
 
     Args:
         calls: From a name to a function without arguments.

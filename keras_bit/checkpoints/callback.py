@@ -70,8 +70,8 @@ class Checkpoint(keras.callbacks.Callback):
     after the step under way, at once.
 
     A data set that each epoch reads again must give the same batches again: arrays need
-    `shuffle=False`. An endless one must
-    start where the resumed epoch does, which `initial_step` tells:
+    `shuffle=False`. An endless one must start where the resumed epoch does, which `initial_step`
+    tells:
 
     ```python
     data = keras_bit.digits(examples_per_class=2)
@@ -267,11 +267,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _resume(self, saved):
         """Restores what must be there before the first epoch begins."""
-        content, model = saved.content, self.model
+        content, model, here = saved.content, self.model, environment()
         self.check_settings()
-        before, now = (
-            each["backend"].split()[0] for each in (content["environment"], environment())
-        )
+        before, now = (each["backend"].split()[0] for each in (content["environment"], here))
         refuse(saved.path, differences(before, now, "backend"))
         refuse(saved.path, differences(content["fit"], self._fit))
         assign(model.variables, "model", saved)
@@ -302,7 +300,7 @@ class Checkpoint(keras.callbacks.Callback):
                 "batch. That is right where each epoch reads it again; else let it begin with "
                 "`pipelines(..., initial_step=checkpoint.initial_step)`, or `skip` those batches."
             )
-        if others := differences(content["environment"], environment()):
+        if others := differences(content["environment"], here):
             warn_caller(
                 "The resumed run may differ from an uninterrupted one in its last bits: "
                 f"{list_differences(others)}."
@@ -400,12 +398,11 @@ class Checkpoint(keras.callbacks.Callback):
             **metrics.arrays,
             **arrays_of_callbacks,
         }
-        content = self._content(metrics.logs, states, is_complete)
-        self._writer.write(arrays, {**content, "is_within": is_within})
+        self._writer.write(arrays, self._content(metrics.logs, states, is_complete, is_within))
         self._forget_found()
         self._interval.end_save(self._batches_of_run, started)
 
-    def _content(self, logs, states, is_complete):
+    def _content(self, logs, states, is_complete, is_within):
         """All of a checkpoint that is no array; `states` are those of the callbacks."""
         history = self.model.history
         content = {
@@ -419,6 +416,7 @@ class Checkpoint(keras.callbacks.Callback):
             "accumulation": self._accumulation,
             "update": updates_of(self._optimizer),
             "is_complete": is_complete,
+            "is_within": is_within,
             "logs": logs,
             "history": history.history,
             "history_epochs": history.epoch,

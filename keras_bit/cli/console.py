@@ -222,7 +222,7 @@ def show_result(console: "Console", result: "FineTuneResult") -> None:
 
 
 def _bar(console: "Console", what: str, **options: Any) -> "Progress":
-    """A bar on a terminal. What is written to stdout goes on to where stdout leads."""
+    """A bar on a terminal. What is written to stdout arrives where stdout leads."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (what, BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())

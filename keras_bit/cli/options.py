@@ -138,8 +138,9 @@ def check_outside(output: str, folder: str | None) -> None:
     """Raises where the next command would take the output for a class of the images."""
     from keras_bit.data.sources.folders import holds_classes
 
-    path = pathlib.Path(output).resolve()
-    root = pathlib.Path(folder or os.devnull).resolve()
+    if folder is None:
+        return
+    path, root = pathlib.Path(output).resolve(), pathlib.Path(folder).resolve()
     if path.is_relative_to(root) and holds_classes(root):
         raise ValueError(
             "`output` must lie outside of FOLDER, each folder of which is a class. Received: "

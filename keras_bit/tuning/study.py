@@ -366,5 +366,5 @@ def _reason(message):
     error = (message or "it was not run").split("Traceback (most recent call last):")[-1].strip()
     named = re.split(r"^[\w.]+(?:Error|Exception): ", error, flags=re.MULTILINE)
     of_keras = re.search(r"\x1b\[1m(.+?)\x1b\[0m", error, re.DOTALL)
-    lines = (of_keras[1] if of_keras else named[-1]).strip().splitlines()
-    return first_line("\n".join(lines)) if of_keras or len(named) > 1 else lines[-1]
+    text = (of_keras[1] if of_keras else named[-1]).strip()
+    return first_line(text) if of_keras or len(named) > 1 else text.splitlines()[-1]

@@ -87,19 +87,19 @@ def _arrays_of(path, found):
     """Arrays by name, from the items of a file of Keras 3."""
     import h5py
 
-    stored, has_heads = {}, False
+    stored, has_several_heads = {}, False
     # Another layer of a larger model may hold what is called `norm`, too.
     backbones = tuple(key.removesuffix(_ROOT) for key in found if key.endswith(_ROOT))
     for key, item in found.items():
         name = _name_of(key) if isinstance(item, h5py.Dataset) else None
         if name and (name.startswith("head/") or key.startswith(backbones)):
-            if name in stored and name.startswith("head/"):
-                has_heads = True
-                continue
-            if name in stored:
+            if name not in stored:
+                stored[name] = _stored_array(path, key, item)
+            elif name.startswith("head/"):
+                has_several_heads = True
+            else:
                 raise ValueError(f"it holds {name} twice: save the layer on its own")
-            stored[name] = _stored_array(path, key, item)
-    if has_heads:  # none of them is the head
+    if has_several_heads:  # none of them is the head
         return {name: array for name, array in stored.items() if not name.startswith("head/")}
     return stored
 

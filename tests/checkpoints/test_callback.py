@@ -561,18 +561,22 @@ def test_an_interruption_within_a_write_leaves_no_half_of_it(tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def move(monkeypatch, **changes):
+    """From here on the environment is another."""
+    here = callback.environment()
+    monkeypatch.setattr(callback, "environment", lambda: {**here, **changes})
+
+
 def test_another_processor_is_warned_of(tmp_path, monkeypatch):
     interrupted(tmp_path)
-    here = callback.environment()
-    monkeypatch.setattr(callback, "environment", lambda: {**here, "processor": "abacus"})
+    move(monkeypatch, processor="abacus")
     with pytest.warns(UserWarning, match='last bits: processor: .*now "abacus"'):
         train(tmp_path)
 
 
 def test_another_backend_is_refused(tmp_path, monkeypatch):
     interrupted(tmp_path)
-    here = callback.environment()
-    monkeypatch.setattr(callback, "environment", lambda: {**here, "backend": "abacus 1.0"})
+    move(monkeypatch, backend="abacus 1.0")
     with pytest.raises(ValueError, match='must resume with what it began.*backend: .*now "abacus"'):
         train(tmp_path)
 
